@@ -1,0 +1,41 @@
+PYTHON ?= python3
+BIN := .venv/bin
+QUIET := --quiet --disable-pip-version-check
+
+.PHONY: demo test lint format bench clean
+
+demo: .venv/base  ## A conversation with tools, in the process; ARGS="--url redis://localhost:6379/0" for Redis
+	$(BIN)/python -m langchain_memstore.demo $(ARGS)
+
+test: lint  ## Lint, types, unit tests, integration tests on real servers
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/bench  ## Ratios against the floors and the peers, on a real server
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/base: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install $(QUIET) --editable .
+	touch $@
+
+.venv/test: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install $(QUIET) --editable '.[test]'
+	touch $@
+
+.venv/bench: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install $(QUIET) --editable '.[test,bench]'
+	touch $@

@@ -1,0 +1,83 @@
+"""Conversation memory for LLM applications: the last messages, a rolling summary and a turn counter, in Redis or in
+the process."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from langchain_memstore._version import __version__
+
+if TYPE_CHECKING:
+    from langchain_memstore.backends.base import Status
+    from langchain_memstore.errors import (
+        BackendClosed,
+        BackendError,
+        BackendFull,
+        BackendUnavailable,
+        MemstoreError,
+        MessageDecodeError,
+        MessageEncodeError,
+    )
+    from langchain_memstore.history import (
+        ChatMessageHistory,
+        LocalChatMessageHistory,
+        RedisChatMessageHistory,
+        Snapshot,
+    )
+    from langchain_memstore.memstore import Memstore
+    from langchain_memstore.ops.listing import SessionInfo
+    from langchain_memstore.runnable import RunnableWithHistory
+    from langchain_memstore.settings import MemstoreSettings
+
+# Each public name, and the module that is imported when it is first asked for.
+_HOMES = {
+    "BackendClosed": "errors",
+    "BackendError": "errors",
+    "BackendFull": "errors",
+    "BackendUnavailable": "errors",
+    "ChatMessageHistory": "history",
+    "LocalChatMessageHistory": "history",
+    "MemstoreError": "errors",
+    "Memstore": "memstore",
+    "MemstoreSettings": "settings",
+    "MessageDecodeError": "errors",
+    "MessageEncodeError": "errors",
+    "RedisChatMessageHistory": "history",
+    "RunnableWithHistory": "runnable",
+    "SessionInfo": "ops.listing",
+    "Snapshot": "history",
+    "Status": "backends.base",
+}
+
+__all__ = [
+    "BackendClosed",
+    "BackendError",
+    "BackendFull",
+    "BackendUnavailable",
+    "ChatMessageHistory",
+    "LocalChatMessageHistory",
+    "Memstore",
+    "MemstoreError",
+    "MemstoreSettings",
+    "MessageDecodeError",
+    "MessageEncodeError",
+    "RedisChatMessageHistory",
+    "RunnableWithHistory",
+    "SessionInfo",
+    "Snapshot",
+    "Status",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,64 @@
+"""The in-process backend: the same answers as Redis, from plain lists under a lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from langchain_memstore.backends.base import Status
+from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.sessions import Sessions
+
+R = TypeVar("R")
+
+_shared: dict[str, LocalBackend] = {}
+_shared_lock = threading.Lock()
+
+
+class LocalBackend:
+    """Keeps sessions inside the process.
+
+    Args:
+        max_sessions: The most sessions to hold; past that the least recently used go.
+        clock: Tells the time, in seconds since 1970.
+    """
+
+    def __init__(self, *, max_sessions: int = 100_000, clock: Callable[[], float] = time.time) -> None:
+        if max_sessions < 1:
+            raise ValueError(f"max_sessions must be at least 1, not {max_sessions!r}")
+        self._sessions = Sessions(max_sessions)
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    @classmethod
+    def shared(cls, name: str) -> LocalBackend:
+        """Return the process's backend of a name, made when it is first asked for."""
+        with _shared_lock:
+            return _shared.setdefault(name, cls())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(sessions={len(self._sessions)})"
+
+    @property
+    def status(self) -> Status:
+        """How the backend does."""
+        return Status(backend="local")
+
+    def execute(self, op: Op[R]) -> R:
+        """Execute an operation under the lock."""
+        with self._lock:
+            now = int(self._clock() * 1000)
+            self._sessions.expire(now)
+            return op.run(self._sessions, now)
+
+    async def aexecute(self, op: Op[R]) -> R:
+        """Execute an operation; it takes microseconds, so the event loop does it itself."""
+        return self.execute(op)
+
+    def close(self) -> None:
+        """Keep everything: there is nothing to let go of."""
+
+    async def aclose(self) -> None:
+        """Keep everything: there is nothing to let go of."""

@@ -1,0 +1,240 @@
+"""Messages to bytes and back, without loss.
+
+An entry is the JSON of langchain-core's `message_to_dict`: `{"type": ..., "data": {...}}`. A value that JSON loses or
+refuses travels as a marked value (see `tagged.py`) and comes back as it was; such an entry says so, with
+`"marked": true` at its end. What cannot be kept is refused before anything is written.
+
+Decoding builds only the message classes of `MESSAGE_CLASSES` and the marked values. Nothing in an entry names an import
+path or a constructor. A message whose fields are all there and of the right types is rebuilt without validating it
+again, which takes a fifth of the time; any other takes langchain-core's own road.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    BaseMessageChunk,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+    message_chunk_to_message,
+    messages_from_dict,
+)
+from pydantic import BaseModel, ValidationError
+
+from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
+from langchain_memstore.tagged import pack, unpack
+
+MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
+    "human": HumanMessage,
+    "ai": AIMessage,
+    "tool": ToolMessage,
+    "system": SystemMessage,
+    "chat": ChatMessage,
+    "function": FunctionMessage,
+    "remove": RemoveMessage,
+}
+
+# How entries begin, as this package writes them and as `json.dumps` does.
+RESULTS = tuple(
+    start % name for name in (b"tool", b"function", b"ToolMessageChunk") for start in (b'{"type":"%b"', b'{"type": "%b"')
+)
+"""How the entries begin that never head a window: results of tools and of the older function calls."""
+TURN_STARTS = (b'{"type":"human"', b'{"type": "human"')
+"""How the entries begin that start a turn: messages of the human."""
+
+_TYPES = {cls: name for name, cls in MESSAGE_CLASSES.items()}
+_FIELDS = {cls: set(cls.model_fields) for cls in _TYPES}
+
+
+def encode(messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
+    """Encode messages as entries.
+
+    Args:
+        messages: The messages. Chunks are stored as the full messages they stand for, and messages of a subclass as
+            the langchain-core class that they derive from.
+
+    Returns:
+        One entry for each message.
+
+    Raises:
+        MessageEncodeError: Something is not a message, or holds a value that would not come back equal; the error
+            names where.
+    """
+    if isinstance(messages, (BaseMessage, str)) or not isinstance(messages, Sequence):
+        raise MessageEncodeError(
+            f"messages must be a sequence of messages, not {type(messages).__name__}; wrap a single message in a list"
+        )
+    return tuple([_encode(message, index) for index, message in enumerate(messages)])
+
+
+def _encode(message: BaseMessage, index: int) -> bytes:
+    cls = type(message)
+    if cls not in _TYPES:
+        message = _full_message(message, index)
+        cls = MESSAGE_CLASSES[message.type]
+    data = message.__dict__
+    if message.__pydantic_extra__:
+        data = data | message.__pydantic_extra__
+    kind = _TYPES[cls]
+    value = {"type": kind, "data": data}
+    try:
+        entry = orjson.dumps(value) if _is_plain(data.values()) else _marked_json(value, index)
+    except TypeError:  # an integer over 64 bits, a key that is not a string, a lone surrogate, too many levels
+        entry = _marked_json(value, index)
+    if not _is_whole(kind, data) and not _comes_back(message, entry):
+        raise MessageEncodeError(f"messages[{index}] has fields that no {cls.__name__} can have: {_invalid(message)}")
+    return entry
+
+
+def _is_plain(values: Iterable[Any]) -> bool:
+    """Tell whether values are only of types that JSON keeps; that they are in its range is left to orjson."""
+    for value in values:
+        kind = type(value)
+        if kind is str or value is None:
+            continue
+        if kind is dict:
+            if value and not _is_plain(value.values()):
+                return False
+        elif kind is list:
+            if value and not _is_plain(value):
+                return False
+        elif kind is float:
+            if value - value != 0:  # infinite, or not a number
+                return False
+        elif kind is not int and kind is not bool:
+            return False
+    return True
+
+
+def _marked_json(value: dict[str, Any], index: int) -> bytes:
+    path = f"messages[{index}]"
+    try:
+        return orjson.dumps({"type": value["type"], "data": pack(value["data"], f"{path}.data"), "marked": True})
+    except (TypeError, RecursionError) as error:
+        raise MessageEncodeError(f"{path} is nested too deeply to be stored") from error
+
+
+def _comes_back(message: BaseMessage, entry: bytes) -> bool:
+    try:
+        back = decode(entry)
+    except MessageDecodeError:
+        return False
+    return back.__dict__ == message.__dict__ and back.__pydantic_extra__ == message.__pydantic_extra__
+
+
+def _invalid(message: BaseMessage) -> str:
+    try:
+        type(message).model_validate(message.__dict__)
+    except ValidationError as error:
+        return ", ".join(sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]}))
+    return "validation changes them"
+
+
+def _full_message(message: object, index: int) -> BaseMessage:
+    if not isinstance(message, BaseMessage):
+        raise MessageEncodeError(f"messages[{index}] is not a message but {type(message).__name__}")
+    if isinstance(message, BaseMessageChunk):
+        message = message_chunk_to_message(message)
+    known = MESSAGE_CLASSES.get(message.type)
+    if known is None or not isinstance(message, known):
+        raise MessageEncodeError(
+            f"messages[{index}] is of {type(message).__name__}, with type {message.type!r}, "
+            f"which is none of langchain-core's ({', '.join(MESSAGE_CLASSES)})"
+        )
+    return message
+
+
+def decode(entry: bytes | str) -> BaseMessage:
+    """Decode an entry.
+
+    Args:
+        entry: What `encode` made, or the JSON of `message_to_dict` that another library wrote.
+
+    Returns:
+        A new message.
+
+    Raises:
+        MessageDecodeError: The entry is not a message.
+    """
+    try:
+        value = orjson.loads(entry)
+        kind, data = value["type"], value["data"]
+        if len(value) != 2 and value.get("marked"):
+            value["data"] = data = unpack(data)
+        cls = MESSAGE_CLASSES.get(kind)
+        if cls is None or not _is_whole(kind, data):
+            return message_chunk_to_message(messages_from_dict([value])[0])
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise MessageDecodeError(f"not a message: {type(error).__name__}") from error
+    # Rebuild the message as `model_construct` does, but quicker: the fields are there and need no defaults.
+    fields = _FIELDS[cls]
+    extra = {} if len(data) == len(fields) else {key: data.pop(key) for key in [*data] if key not in fields}
+    message = _new(cls)
+    _set_fields(message, data)
+    _set_fields_set(message, fields.copy())
+    _set_extra(message, extra)
+    _set_private(message, None)
+    return message
+
+
+_new = object.__new__
+_set_fields = BaseModel.__dict__["__dict__"].__set__
+_set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
+
+
+def _is_whole(kind: str, data: dict[str, Any]) -> bool:
+    """Tell whether every field of a message is there and has the type that validation asks for."""
+    try:
+        content, name, message_id = data["content"], data["name"], data["id"]
+        if not (
+            (type(content) is str or _are_blocks(content))
+            and type(data["additional_kwargs"]) is dict
+            and type(data["response_metadata"]) is dict
+            and data["type"] == kind
+            and (message_id is None or type(message_id) is str)
+            and (name is None or type(name) is str)
+        ):
+            return False
+        if kind == "ai":
+            calls, invalid, usage = data["tool_calls"], data["invalid_tool_calls"], data["usage_metadata"]
+            return (
+                type(calls) is list
+                and type(invalid) is list
+                and not (calls and not _are_calls(calls))
+                and not (invalid and not _are_calls(invalid))
+                and (usage is None or (type(usage) is dict and usage.keys() >= _USAGE))
+            )
+        if kind == "tool":
+            return type(data["tool_call_id"]) is str and data["status"] in _STATUS and "artifact" in data
+        if kind == "chat":
+            return type(data["role"]) is str
+        return kind != "function" or name is not None
+    except (KeyError, TypeError):
+        return False
+
+
+_STATUS = ("success", "error")
+_CALL = {"name", "args", "id"}
+_USAGE = {"input_tokens", "output_tokens", "total_tokens"}
+
+
+def _are_blocks(content: Any) -> bool:
+    return type(content) is list and all(type(block) is dict or type(block) is str for block in content)
+
+
+def _are_calls(calls: list[Any]) -> bool:
+    for call in calls:
+        if type(call) is not dict or not call.keys() >= _CALL:
+            return False
+    return True

@@ -1,0 +1,42 @@
+"""The errors of langchain-memstore.
+
+    MemstoreError
+    ├── MessageEncodeError (also a ValueError)    a message cannot be stored without loss
+    ├── MessageDecodeError (also a ValueError)    a stored entry is not a message
+    └── BackendError                              the store answered with an error
+        ├── BackendUnavailable                    the store could not be reached, or cannot serve now
+        ├── BackendFull                           the store is out of memory
+        └── BackendClosed                         the store was closed before the call
+
+Arguments that no store could accept (an empty session id, a bound of zero, an unknown URL scheme) raise ValueError.
+"""
+
+from __future__ import annotations
+
+
+class MemstoreError(Exception):
+    """The root of every error that langchain-memstore raises of its own."""
+
+
+class MessageEncodeError(MemstoreError, ValueError):
+    """A message holds a value that cannot be stored and come back equal; nothing was written."""
+
+
+class MessageDecodeError(MemstoreError, ValueError):
+    """A stored entry cannot be read back as a message."""
+
+
+class BackendError(MemstoreError):
+    """The store refused an operation; the session is as it was."""
+
+
+class BackendUnavailable(BackendError):
+    """The store could not be reached, or cannot serve requests for now."""
+
+
+class BackendFull(BackendError):
+    """The store is out of memory; the session is as it was."""
+
+
+class BackendClosed(BackendError):
+    """The store was closed before the call."""

@@ -1,0 +1,13 @@
+-- Set the summary of a session, or remove it.
+-- KEYS  see common.lua
+-- ARGV  3 the summary ('': remove it)
+
+local held = redis.call('HMGET', KEYS[2], 'batches')
+if recall(held[1], ARGV[1]) then return end
+
+if ARGV[3] == '' then
+  if redis.call('DEL', KEYS[4]) == 0 then return end
+else
+  redis.call('SET', KEYS[4], ARGV[3])
+end
+commit(held[1], '', true)

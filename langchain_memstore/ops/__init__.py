@@ -1,0 +1,1 @@
+"""The operations: frozen values, each with its Redis meaning and its Python meaning side by side."""

@@ -1,0 +1,77 @@
+"""What an operation is: a frozen value that carries its Redis meaning and its Python meaning side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from langchain_memstore.ops.sessions import Sessions
+
+R = TypeVar("R")
+
+Argument = str | bytes | int
+Command = tuple[Argument, ...]
+
+
+class Script:
+    """A Lua script of this package.
+
+    Args:
+        name: Its file in `langchain_memstore/lua`, without the ending. Every script follows on `common.lua`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def source(self) -> bytes:
+        """What the server runs."""
+        folder = files("langchain_memstore") / "lua"
+        return b"".join((folder / f"{name}.lua").read_bytes() for name in ("common", self.name))
+
+    @cached_property
+    def sha(self) -> str:
+        """The name by which EVALSHA calls the script."""
+        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+class Op(ABC, Generic[R]):
+    """One operation, atomic and one round trip on every backend.
+
+    Its Redis meaning is either `script` with `arguments`, or `commands`; `decode` reads the reply. Its Python meaning
+    is `run`. Both give the same answer.
+    """
+
+    script: ClassVar[Script | None] = None
+    """The script to call; None: the operation is a pipeline of `commands`."""
+    atomic: ClassVar[bool] = True
+    """Whether several commands run as one transaction."""
+
+    def arguments(self) -> Command:
+        """Return what follows the script's name in EVALSHA: the number of keys, the keys, the arguments."""
+        raise TypeError(f"{type(self).__name__} has no script")
+
+    def commands(self) -> list[Command]:
+        """Return the commands of the pipeline."""
+        raise TypeError(f"{type(self).__name__} has no commands")
+
+    @abstractmethod
+    def decode(self, reply: Any) -> R:
+        """Make the result of the script's reply, or of the list of the commands' replies."""
+
+    @abstractmethod
+    def run(self, sessions: Sessions, now: int) -> R:
+        """Do the operation on what the process holds.
+
+        Args:
+            sessions: All sessions.
+            now: The time, in milliseconds since 1970.
+        """
+
+    def after(self, result: R) -> Op[Any] | None:
+        """Return what is left to do in a second round trip, which is rare; None: nothing."""
+        return None

@@ -1,0 +1,146 @@
+"""The operations over many sessions: listing by cursor, and what is known of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What is known of a session without reading its messages."""
+
+    session_id: str
+    """Which conversation."""
+    messages: int
+    """How many messages the window holds."""
+    turns: int
+    """The turn counter."""
+    total: int
+    """How many messages were ever appended."""
+    ttl: float | None
+    """Seconds until the session expires; None: it does not."""
+    summary: bool
+    """Whether the session has a summary."""
+    created: datetime
+    """When the session was first written to."""
+    updated: datetime
+    """When the session was last written to."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing."""
+
+    cursor: int
+    """Where the next page starts; 0: there is none."""
+    session_ids: tuple[str, ...]
+    """The sessions found; one that is listed twice in a listing is one session."""
+
+
+@dataclass(frozen=True)
+class Scan(Op[Page]):
+    """List a page of sessions.
+
+    A listing sees every session that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/).
+
+    Args:
+        pattern: Which sessions.
+        cursor: Where the page starts; 0: at the beginning.
+        count: About how many keys the server looks at for one page.
+    """
+
+    pattern: SessionPattern
+    cursor: int = 0
+    count: int = 500
+
+    def commands(self) -> list[Command]:
+        """Return one SCAN."""
+        return [("SCAN", self.cursor, "MATCH", self.pattern.scan_pattern(), "COUNT", self.count)]
+
+    def decode(self, reply: list[Any]) -> Page:
+        """Read the ids out of the keys."""
+        cursor, keys = reply[0]
+        found = (self.pattern.session_id(key.decode()) for key in keys)
+        return Page(int(cursor), tuple(session_id for session_id in found if session_id is not None))
+
+    def run(self, sessions: Sessions, now: int) -> Page:
+        """List all sessions as one page."""
+        pattern = self.pattern
+        ids = (keys.session_id for keys in sessions if keys.prefix == pattern.prefix)
+        return Page(0, tuple(session_id for session_id in ids if pattern.matches(session_id)))
+
+
+@dataclass(frozen=True)
+class Stats(Op[list[SessionInfo]]):
+    """Tell what is known of sessions; those that do not exist are left out. No TTL is refreshed.
+
+    Args:
+        sessions: Which sessions.
+    """
+
+    atomic: ClassVar[bool] = False
+
+    sessions: tuple[SessionKeys, ...]
+
+    def commands(self) -> list[Command]:
+        """Return five reads for each session."""
+        commands: list[Command] = []
+        for keys in self.sessions:
+            commands += [
+                ("HMGET", keys.meta, "total", "created", "updated"),
+                ("LLEN", keys.messages),
+                ("GET", keys.turns),
+                ("EXISTS", keys.summary),
+                ("PTTL", keys.meta),
+            ]
+        return commands
+
+    def decode(self, reply: list[Any]) -> list[SessionInfo]:
+        """Read five replies for each session."""
+        found = []
+        for at, keys in enumerate(self.sessions):
+            (total, created, updated), messages, turns, summary, left = reply[at * 5 : at * 5 + 5]
+            if created is not None:
+                found.append(
+                    SessionInfo(
+                        session_id=keys.session_id,
+                        messages=messages,
+                        turns=int(turns or 0),
+                        total=int(total or 0),
+                        ttl=left / 1000 if left >= 0 else None,
+                        summary=bool(summary),
+                        created=_time(int(created)),
+                        updated=_time(int(updated)),
+                    )
+                )
+        return found
+
+    def run(self, sessions: Sessions, now: int) -> list[SessionInfo]:
+        """Look each session up."""
+        found = []
+        for keys in self.sessions:
+            if session := sessions.find(keys):
+                left = session.left(now)
+                found.append(
+                    SessionInfo(
+                        session_id=keys.session_id,
+                        messages=len(session.messages),
+                        turns=session.turns,
+                        total=session.total,
+                        ttl=None if left is None else left / 1000,
+                        summary=bool(session.summary),
+                        created=_time(session.created),
+                        updated=_time(session.updated),
+                    )
+                )
+        return found
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)

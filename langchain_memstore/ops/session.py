@@ -1,0 +1,337 @@
+"""The operations on one session."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.base import Argument, Command, Op, Script
+from langchain_memstore.ops.sessions import Session, Sessions, worn
+from langchain_memstore.window import Bounds, bounded_start
+
+R = TypeVar("R")
+
+
+def new_batch() -> str:
+    """Make the id by which a store knows an operation that is sent again (64 random bits)."""
+    return os.urandom(8).hex()
+
+
+class SessionOp(Op[R]):
+    """An operation on one session."""
+
+    keys: SessionKeys
+
+    def run(self, sessions: Sessions, now: int) -> R:
+        """Apply the operation to its session."""
+        session = sessions.open(self.keys)
+        result = self.apply(session, now)
+        sessions.keep(self.keys, session)
+        return result
+
+    @abstractmethod
+    def apply(self, session: Session, now: int) -> R:
+        """Do the operation on a session that the process holds; the time is in milliseconds."""
+
+
+class SessionScript(SessionOp[R]):
+    """An operation on one session that is a script, and is done once for each batch id."""
+
+    ttl: int | None
+    batch: str
+
+    def arguments(self) -> Command:
+        """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
+        return (4, *self.keys.siblings(), self.batch, "" if self.ttl is None else self.ttl, *self.values())
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the operation's own arguments."""
+        return ()
+
+
+class Appended(NamedTuple):
+    """What an append left behind."""
+
+    messages: int
+    """How many messages the window holds."""
+    total: int
+    """How many messages were ever appended."""
+    turns: int
+    """The turn counter."""
+    dropped: int
+    """How many messages this append pushed out of the window."""
+
+
+@dataclass(frozen=True)
+class Append(SessionScript[Appended]):
+    """Append entries and bound the window.
+
+    Args:
+        keys: The session.
+        entries: What to append, oldest first; at least one.
+        bounds: How much the session keeps.
+        ttl: Milliseconds until the session expires; None: never.
+        batch: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("append")
+
+    keys: SessionKeys
+    entries: tuple[bytes, ...]
+    bounds: Bounds
+    ttl: int | None
+    batch: str = field(default_factory=new_batch)
+
+    def started_turns(self) -> int:
+        """Count the entries that start a turn."""
+        starts = self.bounds.turn_starts
+        return sum(entry.startswith(starts) for entry in self.entries)
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the bounds and the entries."""
+        bounds = self.bounds
+        return (
+            self.started_turns(),
+            bounds.max_messages or 0,
+            bounds.max_turns or 0,
+            b"\n".join(bounds.results),
+            b"\n".join(bounds.turn_starts),
+            *self.entries,
+        )
+
+    def decode(self, reply: bytes) -> Appended:
+        """Read the four numbers."""
+        return Appended(*map(int, reply.split(b",")))
+
+    def apply(self, session: Session, now: int) -> Appended:
+        """Append to a list."""
+        done = session.recall(self.batch)
+        if done is None:
+            session.messages += self.entries
+            session.total += len(self.entries)
+            session.turns += self.started_turns()
+            session.popped.clear()
+            start = bounded_start(session.messages, self.bounds)
+            del session.messages[:start]
+            result = f"{len(session.messages)},{session.total},{session.turns},{start}"
+            done = session.commit(self.batch, result, self.ttl, now)
+        return self.decode(done.encode())
+
+
+@dataclass(frozen=True)
+class Pop(SessionScript[list[bytes]]):
+    """Take the newest entries off, oldest of them first, and the turns that they started.
+
+    Args:
+        keys: The session.
+        count: How many entries.
+        turn_starts: How entries begin that start a turn.
+        ttl: Milliseconds until the session expires; None: never.
+        batch: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("pop")
+
+    keys: SessionKeys
+    count: int
+    turn_starts: tuple[bytes, ...]
+    ttl: int | None
+    batch: str = field(default_factory=new_batch)
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the count and what starts a turn."""
+        return (self.count, b"\n".join(self.turn_starts))
+
+    def decode(self, reply: list[bytes]) -> list[bytes]:
+        """Return the entries."""
+        return reply
+
+    def apply(self, session: Session, now: int) -> list[bytes]:
+        """Take from a list."""
+        for batch, entries in session.popped:
+            if batch == self.batch:
+                return entries
+        taken = session.messages[-self.count :]
+        if not taken:
+            return []
+        del session.messages[-self.count :]
+        started = sum(entry.startswith(self.turn_starts) for entry in taken)
+        session.turns = max(0, session.turns - started)
+        session.epoch = self.batch
+        session.popped = [*session.popped, (self.batch, taken)][-8:]
+        session.commit(self.batch, "", self.ttl, now)
+        return taken
+
+
+@dataclass(frozen=True)
+class RegisterTurn(SessionScript[int]):
+    """Count one turn by hand.
+
+    Args:
+        keys: The session.
+        ttl: Milliseconds until the session expires; None: never.
+        batch: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("register_turn")
+
+    keys: SessionKeys
+    ttl: int | None
+    batch: str = field(default_factory=new_batch)
+
+    def decode(self, reply: bytes) -> int:
+        """Read the turn counter."""
+        return int(reply)
+
+    def apply(self, session: Session, now: int) -> int:
+        """Count one."""
+        done = session.recall(self.batch)
+        if done is None:
+            session.turns += 1
+            done = session.commit(self.batch, str(session.turns), self.ttl, now)
+        return int(done)
+
+
+@dataclass(frozen=True)
+class SetSummary(SessionScript[None]):
+    """Set the summary; an empty one removes it.
+
+    Args:
+        keys: The session.
+        summary: The text.
+        ttl: Milliseconds until the session expires; None: never.
+        batch: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("set_summary")
+
+    keys: SessionKeys
+    summary: str
+    ttl: int | None
+    batch: str = field(default_factory=new_batch)
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the summary."""
+        return (self.summary,)
+
+    def decode(self, reply: None) -> None:
+        """Return nothing."""
+
+    def apply(self, session: Session, now: int) -> None:
+        """Keep a string."""
+        if session.recall(self.batch) is None and (self.summary or session.summary):
+            session.summary = self.summary
+            session.commit(self.batch, "", self.ttl, now)
+
+
+@dataclass(frozen=True)
+class Touch(SessionScript[bool]):
+    """Start the TTL anew, and tell whether there is such a session.
+
+    Args:
+        keys: The session.
+        ttl: Milliseconds until the session expires; None: never.
+    """
+
+    script: ClassVar[Script] = Script("touch")
+    batch: ClassVar[str] = ""
+
+    keys: SessionKeys
+    ttl: int | None
+
+    def decode(self, reply: int) -> bool:
+        """Tell whether the session has any key."""
+        return reply > 0
+
+    def apply(self, session: Session, now: int) -> bool:
+        """Set the expiry."""
+        session.expires = None if self.ttl is None else now + self.ttl
+        return bool(session.epoch)
+
+
+@dataclass(frozen=True)
+class Clear(Op[bool]):
+    """Remove every key of a session, and tell whether there was one.
+
+    Args:
+        keys: The session.
+    """
+
+    keys: SessionKeys
+
+    def commands(self) -> list[Command]:
+        """Return one UNLINK."""
+        return [("UNLINK", *self.keys.siblings())]
+
+    def decode(self, reply: list[int]) -> bool:
+        """Tell whether anything was removed."""
+        return reply[0] > 0
+
+    def run(self, sessions: Sessions, now: int) -> bool:
+        """Let the session go."""
+        return sessions.drop(self.keys)
+
+
+class SessionData(NamedTuple):
+    """What a read returns."""
+
+    entries: list[bytes]
+    """The window, oldest first."""
+    summary: str
+    """The rolling summary; empty where there is none."""
+    turns: int
+    """The turn counter."""
+    total: int
+    """How many messages were ever appended."""
+    left: int | None
+    """Milliseconds until the session expires; None: never."""
+
+
+@dataclass(frozen=True)
+class Read(SessionOp[SessionData]):
+    """Read all there is of a session at one moment.
+
+    Args:
+        keys: The session.
+        ttl: Milliseconds that the session lives on after it was read; None: no expiry.
+        refresh: Whether reading starts the TTL anew, once a hundredth of it has worn off.
+        window: Whether to read the entries too.
+    """
+
+    keys: SessionKeys
+    ttl: int | None
+    refresh: bool
+    window: bool = True
+
+    def commands(self) -> list[Command]:
+        """Return the reads of one transaction."""
+        keys = self.keys
+        reads: list[Command] = [("MGET", keys.summary, keys.turns), ("HGET", keys.meta, "total"), ("PTTL", keys.meta)]
+        return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
+
+    def decode(self, reply: list[Any]) -> SessionData:
+        """Read the replies."""
+        (summary, turns), total, left, *window = reply
+        return SessionData(
+            entries=window[0] if window else [],
+            summary=(summary or b"").decode(),
+            turns=int(turns or 0),
+            total=int(total or 0),
+            left=left if left >= 0 else None,
+        )
+
+    def after(self, result: SessionData) -> Op[Any] | None:
+        """Start the TTL anew where that is due."""
+        exists = result.entries or result.total or result.summary or result.turns
+        return Touch(self.keys, self.ttl) if self.refresh and exists and worn(result.left, self.ttl) else None
+
+    def apply(self, session: Session, now: int) -> SessionData:
+        """Copy what there is."""
+        left = session.left(now)
+        if self.refresh:
+            session.expire(self.ttl, now)
+        entries = session.messages.copy() if self.window else []
+        return SessionData(entries, session.summary, session.turns, session.total, left)

@@ -1,0 +1,90 @@
+"""What the environment, or a `.env` file, says of the store to use."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing_extensions import Self
+
+from langchain_memstore.options import Options
+
+
+class MemstoreSettings(BaseSettings):
+    """The settings of a store, one for each environment variable; a variable that is set to nothing is not set.
+
+    Without `MEMORY_PROVIDER` the store is in Redis where `REDIS_URL` or `REDIS_HOST` is set, and else in the process.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    provider: Literal["redis", "local"] | None = Field(None, validation_alias="MEMORY_PROVIDER")
+    """Where conversations are kept."""
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    """The whole address; the variables below are for when there is none."""
+    redis_host: str | None = Field(None, validation_alias="REDIS_HOST")
+    """The server's name or address."""
+    redis_port: int = Field(6379, validation_alias="REDIS_PORT", ge=1, le=65535)
+    """The server's port."""
+    redis_db: int = Field(0, validation_alias="REDIS_DB", ge=0)
+    """The number of the database."""
+    redis_username: str | None = Field(None, validation_alias="REDIS_USERNAME")
+    """The user to log in as."""
+    redis_password: SecretStr | None = Field(None, validation_alias="REDIS_PASSWORD")
+    """The user's password."""
+    redis_ssl: bool = Field(False, validation_alias="REDIS_SSL")
+    """Whether to connect over TLS."""
+    session_ttl: float | None = Field(None, validation_alias="SESSION_TTL", gt=0)
+    """Seconds until an unused session expires."""
+    max_history_length: int | None = Field(None, validation_alias="MAX_HISTORY_LENGTH", ge=1)
+    """The most messages that a window keeps."""
+    key_prefix: str | None = Field(None, validation_alias="MEMSTORE_KEY_PREFIX")
+    """The first part of every key."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            ValueError: A variable makes no sense; the error names it, and not what it was set to.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = "; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors(include_input=False))
+            raise ValueError(f"the environment (or .env) cannot be used: {wrong}") from None
+
+    def url(self) -> str:
+        """Return the URL of the store, password included: not for logs."""
+        provider = self.provider or ("redis" if self.redis_url or self.redis_host else "local")
+        if provider == "local":
+            return "memory://"
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        login = ""
+        if self.redis_username or self.redis_password:
+            password = self.redis_password.get_secret_value() if self.redis_password else ""
+            login = f"{quote(self.redis_username or '', safe='')}:{quote(password, safe='')}@"
+        scheme = "rediss" if self.redis_ssl else "redis"
+        host = self.redis_host or "localhost"
+        host = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{login}{host}:{self.redis_port}/{self.redis_db}"
+
+    def options(self) -> Options:
+        """Return the options that the environment sets."""
+        options: Options = {}
+        if self.session_ttl is not None:
+            options["ttl"] = self.session_ttl
+        if self.max_history_length is not None:
+            options["max_messages"] = self.max_history_length
+        if self.key_prefix is not None:
+            options["key_prefix"] = self.key_prefix
+        return options
