@@ -1,5 +1,6 @@
 """Conversation memory for LLM applications: the last messages, a rolling summary and a turn counter, in Redis or in
-the process."""
+the process.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,9 @@ MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
 
 # How entries begin, as this package writes them and as `json.dumps` does.
 RESULTS = tuple(
-    start % name for name in (b"tool", b"function", b"ToolMessageChunk") for start in (b'{"type":"%b"', b'{"type": "%b"')
+    start % name
+    for name in (b"tool", b"function", b"ToolMessageChunk")
+    for start in (b'{"type":"%b"', b'{"type": "%b"')
 )
 """How the entries begin that never head a window: results of tools and of the older function calls."""
 TURN_STARTS = (b'{"type":"human"', b'{"type": "human"')

@@ -287,7 +287,7 @@ class RunHistory(ChatMessageHistory):
     _first: list[BaseMessage] | None = None
 
     @property
-    def messages(self) -> list[BaseMessage]:
+    def messages(self) -> list[BaseMessage]:  # type: ignore[override]
         """The conversation as it was when this run first read it."""
         if self._first is None:
             self._first = super().messages

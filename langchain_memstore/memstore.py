@@ -69,9 +69,7 @@ class Memstore:
         return cls.from_url(settings.url(), **merged)
 
     @classmethod
-    def from_client(
-        cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[HistoryOptions]
-    ) -> Self:
+    def from_client(cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[HistoryOptions]) -> Self:
         """Make a store that borrows Redis clients, and never closes them.
 
         Args:
@@ -138,15 +136,17 @@ class Memstore:
         listing = _Listing(self._policy.key_prefix, match)
         while (scan := listing.next_page()) is not None:
             stats = listing.stats(self._backend.execute(scan))
-            yield from self._backend.execute(stats) if stats.sessions else ()
+            if stats.sessions:
+                yield from self._backend.execute(stats)
 
     async def asessions(self, match: str = "*") -> AsyncIterator[SessionInfo]:
         """List conversations; the async face of `sessions`."""
         listing = _Listing(self._policy.key_prefix, match)
         while (scan := listing.next_page()) is not None:
             stats = listing.stats(await self._backend.aexecute(scan))
-            for info in await self._backend.aexecute(stats) if stats.sessions else ():
-                yield info
+            if stats.sessions:
+                for info in await self._backend.aexecute(stats):
+                    yield info
 
     def close(self) -> None:
         """Let go of what the store owns; what it borrowed stays open. Closing twice is closing once."""

@@ -101,11 +101,11 @@ class RunnableWithHistory(Runnable[Any, Any]):
             ValueError: The config lacks the session id, or input or output hold no messages.
             MemstoreError: The conversation could not be read, or not be appended to.
         """
-        return self._call_with_config(self._invoke, input, config, **kwargs)
+        return self._call_with_config(self._invoke, input, config, **kwargs)  # type: ignore[arg-type]
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run once; the async face of `invoke`."""
-        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)  # type: ignore[arg-type]
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Run once and yield the output as it comes; it is appended when the stream has been read to its end."""
@@ -113,7 +113,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Run once on an input that comes in parts; see `stream`."""
-        yield from self._transform_stream_with_config(input, self._stream, config, **kwargs)
+        yield from self._transform_stream_with_config(input, self._stream, config, **kwargs)  # type: ignore[arg-type]
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Run once and yield the output as it comes; the async face of `stream`."""
@@ -128,7 +128,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Run once on an input that comes in parts; see `astream`."""
-        async for chunk in self._atransform_stream_with_config(input, self._astream, config, **kwargs):
+        async for chunk in self._atransform_stream_with_config(input, self._astream, config, **kwargs):  # type: ignore[arg-type]
             yield chunk
 
     def _check_factory(self) -> bool:

@@ -57,7 +57,7 @@ class MemstoreSettings(BaseSettings):
             ValueError: A variable makes no sense; the error names it, and not what it was set to.
         """
         try:
-            return cls()
+            return cls()  # type: ignore[call-arg]
         except ValidationError as error:
             wrong = "; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors(include_input=False))
             raise ValueError(f"the environment (or .env) cannot be used: {wrong}") from None

@@ -11,16 +11,16 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
-    ConnectionError,
     MaxConnectionsError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
-    TimeoutError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.base import Status
 from langchain_memstore.backends.connections import Connections
@@ -32,7 +32,7 @@ R = TypeVar("R")
 RETRIES = 3  # how often an operation is sent again after its connection was lost
 PATIENCE = 5.0  # seconds to wait for a borrowed pool that is exhausted
 
-_LOST = (ConnectionError, TimeoutError, OSError)
+_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
 _UNABLE = (ReadOnlyError, ClusterDownError, TryAgainError)  # of the server's answers, those that a while may change
 
@@ -191,7 +191,7 @@ def _pause(error: Exception, failures: int) -> float:
         if failures < PATIENCE * 100:
             return 0.01
     elif failures <= RETRIES and not isinstance(error, _REFUSED_LOGIN):
-        return random.uniform(0.5, 1) * 0.01 * 2**failures
+        return random.uniform(0.5, 1) * 0.01 * float(2**failures)
     raise error
 
 

@@ -237,10 +237,10 @@ class Touch(SessionScript[bool]):
     """
 
     script: ClassVar[Script] = Script("touch")
-    batch: ClassVar[str] = ""
 
     keys: SessionKeys
     ttl: int | None
+    batch: str = field(default="", init=False)
 
     def decode(self, reply: int) -> bool:
         """Tell whether the session has any key."""
