@@ -157,12 +157,12 @@ class RunnableWithHistory(Runnable[Any, Any]):
             return self.get_session_history(configurable[keys[0]])
         return self.get_session_history(**{key: configurable[key] for key in keys})
 
-    def _input_messages(self, input: Any) -> list[BaseMessage]:
-        if isinstance(input, dict):
-            input = _value(input, self.input_messages_key, "input", ("input",))
+    def _input_messages(self, value: Any) -> list[BaseMessage]:
+        if isinstance(value, dict):
+            value = _value(value, self.input_messages_key, "input", ("input",))
         elif self.history_messages_key is not None:
-            raise ValueError(f"input must be a dict with history_messages_key, not {type(input).__name__}")
-        return _messages("input", input, HumanMessage)
+            raise ValueError(f"input must be a dict with history_messages_key, not {type(value).__name__}")
+        return _messages("input", value, HumanMessage)
 
     def _with_history(self, input: Any, run: _Run, history: list[BaseMessage]) -> Any:
         """Make what the runnable is given."""
@@ -207,9 +207,9 @@ class RunnableWithHistory(Runnable[Any, Any]):
         return output
 
     def _stream(self, inputs: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
-        input = _merged(list(inputs))
-        run = self._start(input, config)
-        given = self._with_history(input, run, run.history.messages)
+        value = _merged(list(inputs))
+        run = self._start(value, config)
+        given = self._with_history(value, run, run.history.messages)
         chunks = []
         try:
             for chunk in self.runnable.stream(given, config, **kwargs):
@@ -223,9 +223,9 @@ class RunnableWithHistory(Runnable[Any, Any]):
         run.history.add_messages(said)
 
     async def _astream(self, inputs: AsyncIterator[Any], config: RunnableConfig, **kwargs: Any) -> AsyncIterator[Any]:
-        input = _merged([part async for part in inputs])
-        run = self._start(input, config)
-        given = self._with_history(input, run, await run.history.aget_messages())
+        value = _merged([part async for part in inputs])
+        run = self._start(value, config)
+        given = self._with_history(value, run, await run.history.aget_messages())
         chunks = []
         try:
             async for chunk in self.runnable.astream(given, config, **kwargs):

@@ -137,12 +137,9 @@ class Borrowed(Connections):
         if client is None and async_client is None:
             raise ValueError("a Redis client is needed: redis_client, async_client, or both")
         if client is not None and not isinstance(client, redis.Redis):
-            raise ValueError(
-                f"redis_client must be a redis.Redis, not {type(client).__module__}.{type(client).__name__}"
-            )
+            raise ValueError(f"redis_client must be a redis.Redis, not {type(client)}")
         if async_client is not None and not isinstance(async_client, redis.asyncio.Redis):
-            kind = f"{type(async_client).__module__}.{type(async_client).__name__}"
-            raise ValueError(f"async_client must be a redis.asyncio.Redis, not {kind}")
+            raise ValueError(f"async_client must be a redis.asyncio.Redis, not {type(async_client)}")
         lent: Any = client if client is not None else async_client
         super().__init__(lambda asynchronous: _pool_like(lent.connection_pool, asynchronous))
         self._lent = client.connection_pool if client is not None else None
