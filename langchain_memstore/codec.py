@@ -11,6 +11,7 @@ again, which takes a fifth of the time; any other takes langchain-core's own roa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,6 +52,10 @@ TURN_STARTS = (b'{"type":"human"', b'{"type": "human"')
 
 _TYPES = {cls: name for name, cls in MESSAGE_CLASSES.items()}
 _FIELDS = {cls: set(cls.model_fields) for cls in _TYPES}
+_CHECKED = {"content", "additional_kwargs", "response_metadata", "type", "name", "id", "role", "tool_calls"}
+_CHECKED |= {"invalid_tool_calls", "usage_metadata", "tool_call_id", "status", "artifact"}
+_GROWN = {name for cls, name in _TYPES.items() if _FIELDS[cls] - _CHECKED}
+"""The kinds with fields that `_is_whole` does not look for, as a later langchain-core may add some."""
 
 
 def encode(messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
@@ -86,10 +91,10 @@ def _encode(message: BaseMessage, index: int) -> bytes:
     value = {"type": kind, "data": data}
     try:
         entry = orjson.dumps(value) if _is_plain(data.values()) else _marked_json(value, index)
-    except TypeError:  # an integer over 64 bits, a key that is not a string, a lone surrogate, too many levels
+    except (TypeError, RecursionError):  # a big integer, a key that is not a string, a lone surrogate, many levels
         entry = _marked_json(value, index)
-    if not _is_whole(kind, data) and not _comes_back(message, entry):
-        raise MessageEncodeError(f"messages[{index}] has fields that no {cls.__name__} can have: {_invalid(message)}")
+    if not _is_whole(kind, data) and (changed := _changed(message, entry)):
+        raise MessageEncodeError(f"messages[{index}] has fields that no {cls.__name__} can have: {changed}")
     return entry
 
 
@@ -121,27 +126,31 @@ def _marked_json(value: dict[str, Any], index: int) -> bytes:
         raise MessageEncodeError(f"{path} is nested too deeply to be stored") from error
 
 
-def _comes_back(message: BaseMessage, entry: bytes) -> bool:
+def _changed(message: BaseMessage, entry: bytes) -> str:
+    """Name the fields that do not come back as they are; empty: all of them do."""
     try:
         back = decode(entry)
-    except MessageDecodeError:
-        return False
-    return back.__dict__ == message.__dict__ and back.__pydantic_extra__ == message.__pydantic_extra__
+    except MessageDecodeError as error:
+        return _invalid(error.__cause__)
+    before, after = (each.__dict__ | (each.__pydantic_extra__ or {}) for each in (message, back))
+    return ", ".join(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
 
 
-def _invalid(message: BaseMessage) -> str:
-    try:
-        type(message).model_validate(message.__dict__)
-    except ValidationError as error:
-        return ", ".join(sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]}))
-    return "validation changes them"
+def _invalid(error: BaseException | None) -> str:
+    fields = []
+    if isinstance(error, ValidationError):
+        fields = [str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]]
+    return ", ".join(sorted(set(fields))) or f"{type(error).__name__}: {error}"
 
 
 def _full_message(message: object, index: int) -> BaseMessage:
     if not isinstance(message, BaseMessage):
         raise MessageEncodeError(f"messages[{index}] is not a message but {type(message).__name__}")
-    if isinstance(message, BaseMessageChunk):
-        message = message_chunk_to_message(message)
+    while isinstance(message, BaseMessageChunk):  # a subclass of a chunk class becomes that class first
+        try:
+            message = message_chunk_to_message(message)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise MessageEncodeError(f"messages[{index}] is a chunk of no whole message: {_invalid(error)}") from error
     known = MESSAGE_CLASSES.get(message.type)
     if known is None or not isinstance(message, known):
         raise MessageEncodeError(
@@ -164,26 +173,33 @@ def decode(entry: bytes | str) -> BaseMessage:
         MessageDecodeError: The entry is not a message.
     """
     try:
-        value = orjson.loads(entry)
+        # Entries of others have a space there. `json.dumps` writes into them what orjson refuses (NaN, lone surrogates)
+        # or reads as floats (big integers).
+        value = orjson.loads(entry) if entry[8] == _QUOTE else json.loads(entry)
         kind, data = value["type"], value["data"]
         if len(value) != 2 and value.get("marked"):
             value["data"] = data = unpack(data)
         cls = MESSAGE_CLASSES.get(kind)
         if cls is None or not _is_whole(kind, data):
             return message_chunk_to_message(messages_from_dict([value])[0])
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        fields, extra = _FIELDS[cls].copy(), {}
+        if len(data) != len(fields) or kind in _GROWN:
+            extra = {key: data.pop(key) for key in [*data] if key not in fields}
+            if len(data) != len(fields):  # the entry is older than a field of the class
+                return cls(**data, **extra)
+            fields.update(extra)
+    except Exception as error:  # an entry may hold anything, and fail in any way
         raise MessageDecodeError(f"not a message: {type(error).__name__}") from error
     # Rebuild the message as `model_construct` does, but quicker: the fields are there and need no defaults.
-    fields = _FIELDS[cls]
-    extra = {} if len(data) == len(fields) else {key: data.pop(key) for key in [*data] if key not in fields}
     message = _new(cls)
     _set_fields(message, data)
-    _set_fields_set(message, fields.copy())
+    _set_fields_set(message, fields)
     _set_extra(message, extra)
     _set_private(message, None)
     return message
 
 
+_QUOTE = ord('"')
 _new = object.__new__
 _set_fields = BaseModel.__dict__["__dict__"].__set__
 _set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
@@ -196,43 +212,45 @@ def _is_whole(kind: str, data: dict[str, Any]) -> bool:
     try:
         content, name, message_id = data["content"], data["name"], data["id"]
         if not (
-            (type(content) is str or _are_blocks(content))
-            and type(data["additional_kwargs"]) is dict
-            and type(data["response_metadata"]) is dict
+            (isinstance(content, str) or _are_blocks(content))
+            and isinstance(data["additional_kwargs"], dict)
+            and isinstance(data["response_metadata"], dict)
             and data["type"] == kind
-            and (message_id is None or type(message_id) is str)
-            and (name is None or type(name) is str)
+            and (message_id is None or isinstance(message_id, str))
+            and (name is None or isinstance(name, str))
         ):
             return False
         if kind == "ai":
             calls, invalid, usage = data["tool_calls"], data["invalid_tool_calls"], data["usage_metadata"]
             return (
-                type(calls) is list
-                and type(invalid) is list
+                isinstance(calls, list)
+                and isinstance(invalid, list)
                 and not (calls and not _are_calls(calls))
                 and not (invalid and not _are_calls(invalid))
-                and (usage is None or (type(usage) is dict and usage.keys() >= _USAGE))
+                and (usage is None or _is_usage(usage))
             )
         if kind == "tool":
-            return type(data["tool_call_id"]) is str and data["status"] in _STATUS and "artifact" in data
+            return isinstance(data["tool_call_id"], str) and data["status"] in _STATUS and "artifact" in data
         if kind == "chat":
-            return type(data["role"]) is str
+            return isinstance(data["role"], str)
         return kind != "function" or name is not None
     except (KeyError, TypeError):
         return False
 
 
 _STATUS = ("success", "error")
-_CALL = {"name", "args", "id"}
-_USAGE = {"input_tokens", "output_tokens", "total_tokens"}
 
 
 def _are_blocks(content: Any) -> bool:
-    return type(content) is list and all(type(block) is dict or type(block) is str for block in content)
+    return isinstance(content, list) and all(isinstance(block, (dict, str)) for block in content)
 
 
 def _are_calls(calls: list[Any]) -> bool:
-    for call in calls:  # noqa: SIM110 (a generator takes twice as long)
-        if type(call) is not dict or not call.keys() >= _CALL:
+    for call in calls:  # a generator would take twice as long
+        if not isinstance(call, dict) or "name" not in call or "args" not in call or "id" not in call:
             return False
     return True
+
+
+def _is_usage(usage: Any) -> bool:
+    return isinstance(usage, dict) and "input_tokens" in usage and "output_tokens" in usage and "total_tokens" in usage

@@ -12,6 +12,9 @@ from typing_extensions import Unpack
 
 from langchain_memstore.keys import check_name
 
+SECONDS_LIMIT = 10**12
+"""No option is as many seconds as this: what is longer is a mistake, and Redis cannot count it."""
+
 TokenCounter = Callable[[Sequence[BaseMessage]], int]
 
 
@@ -97,6 +100,7 @@ class Policy:
         if self.token_counter is not None and not callable(self.token_counter):
             raise ValueError(f"token_counter must be callable, not {self.token_counter!r}")
         check_seconds("ttl", self.ttl)
+        _check_choice("refresh_ttl_on_read", self.refresh_ttl_on_read, (True, False))
         _check_choice("summary_role", self.summary_role, ("system", "human", None))
         _check_choice("on_corrupt", self.on_corrupt, ("skip", "raise"))
 
@@ -126,7 +130,7 @@ def check_seconds(name: str, value: object) -> None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds is None:
         return
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < 10**12:
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < SECONDS_LIMIT:
         raise ValueError(f"{name} must be a positive number of seconds or None, not {value!r}")
 
 

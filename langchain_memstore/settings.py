@@ -9,12 +9,13 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from typing_extensions import Self
 
-from langchain_memstore.options import Options
+from langchain_memstore.options import SECONDS_LIMIT, Options
 
 
 class MemstoreSettings(BaseSettings):
-    """The settings of a store, one for each environment variable; a variable that is set to nothing is not set.
+    """The settings of a store: each is the environment variable of its name in capital letters.
 
+    A variable that is set to nothing is not set.
     Without `MEMORY_PROVIDER` the store is in Redis where `REDIS_URL` or `REDIS_HOST` is set, and else in the process.
     """
 
@@ -23,30 +24,29 @@ class MemstoreSettings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         hide_input_in_errors=True,
-        populate_by_name=True,
     )
 
-    provider: Literal["redis", "local"] | None = Field(None, validation_alias="MEMORY_PROVIDER")
+    memory_provider: Literal["redis", "local"] | None = None
     """Where conversations are kept."""
-    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    redis_url: SecretStr | None = None
     """The whole address; the variables below are for when there is none."""
-    redis_host: str | None = Field(None, validation_alias="REDIS_HOST")
+    redis_host: str | None = None
     """The server's name or address."""
-    redis_port: int = Field(6379, validation_alias="REDIS_PORT", ge=1, le=65535)
+    redis_port: int = Field(6379, ge=1, le=65535)
     """The server's port."""
-    redis_db: int = Field(0, validation_alias="REDIS_DB", ge=0)
+    redis_db: int = Field(0, ge=0)
     """The number of the database."""
-    redis_username: str | None = Field(None, validation_alias="REDIS_USERNAME")
+    redis_username: str | None = None
     """The user to log in as."""
-    redis_password: SecretStr | None = Field(None, validation_alias="REDIS_PASSWORD")
+    redis_password: SecretStr | None = None
     """The user's password."""
-    redis_ssl: bool = Field(False, validation_alias="REDIS_SSL")
+    redis_ssl: bool = False
     """Whether to connect over TLS."""
-    session_ttl: float | None = Field(None, validation_alias="SESSION_TTL", gt=0)
+    session_ttl: float | None = Field(None, gt=0, lt=SECONDS_LIMIT)
     """Seconds until an unused session expires."""
-    max_history_length: int | None = Field(None, validation_alias="MAX_HISTORY_LENGTH", ge=1)
+    max_history_length: int | None = Field(None, ge=1)
     """The most messages that a window keeps."""
-    key_prefix: str | None = Field(None, validation_alias="MEMSTORE_KEY_PREFIX")
+    memstore_key_prefix: str | None = None
     """The first part of every key."""
 
     @classmethod
@@ -59,12 +59,15 @@ class MemstoreSettings(BaseSettings):
         try:
             return cls()  # type: ignore[call-arg]
         except ValidationError as error:
-            wrong = "; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors(include_input=False))
-            raise ValueError(f"the environment (or .env) cannot be used: {wrong}") from None
+            errors = error.errors(include_input=False)
+            wrong = "; ".join(f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in errors)
+        except UnicodeDecodeError:
+            wrong = ".env is not UTF-8"
+        raise ValueError(f"the environment (or .env) cannot be used: {wrong}")
 
     def url(self) -> str:
         """Return the URL of the store, password included: not for logs."""
-        provider = self.provider or ("redis" if self.redis_url or self.redis_host else "local")
+        provider = self.memory_provider or ("redis" if self.redis_url or self.redis_host else "local")
         if provider == "local":
             return "memory://"
         if self.redis_url is not None:
@@ -85,6 +88,6 @@ class MemstoreSettings(BaseSettings):
             options["ttl"] = self.session_ttl
         if self.max_history_length is not None:
             options["max_messages"] = self.max_history_length
-        if self.key_prefix is not None:
-            options["key_prefix"] = self.key_prefix
+        if self.memstore_key_prefix is not None:
+            options["key_prefix"] = self.memstore_key_prefix
         return options

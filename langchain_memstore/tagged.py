@@ -49,12 +49,26 @@ def pack(value: Any, path: str) -> Any:
     for kind, (cls, to_json, from_json) in _KINDS.items():
         if isinstance(value, cls):
             content = to_json(value, path)
-            if type(value) is cls or from_json(content) == value:
+            if type(value) is cls or _comes_back(value, cls, content, from_json):
                 return {MARK: [kind, content]}
-    raise MessageEncodeError(
+    raise _refusal(value, path)
+
+
+def _refusal(value: Any, path: str) -> MessageEncodeError:
+    return MessageEncodeError(
         f"{path} is of {type(value).__module__}.{type(value).__qualname__}, which cannot be stored and come back equal;"
         " convert it to plain values (for a pydantic model: .model_dump()) before adding the message"
     )
+
+
+def _comes_back(value: Any, cls: Any, content: Any, from_json: Callable[[Any], Any]) -> bool:
+    """Tell whether a value of a subclass equals the plain one that will come back for it."""
+    if cls in (tuple, set, frozenset) and type(value).__eq__ is cls.__eq__:
+        return True  # comparing would tell so, but for a NaN in it, which equals nothing
+    try:
+        return bool(from_json(content) == value)
+    except Exception:  # a subclass may do anything; pandas' NaT is a datetime
+        return False
 
 
 def unpack(value: Any) -> Any:
@@ -110,9 +124,17 @@ def _from_base64(value: str) -> bytes:
 
 def _pack_moment(value: datetime | time, _: str) -> Any:
     zone = value.tzinfo
-    if isinstance(zone, ZoneInfo) and zone.key:
+    if isinstance(zone, ZoneInfo) and _is_known(zone.key):
         return [value.replace(tzinfo=None).isoformat(), zone.key, value.fold]
     return [value.isoformat(), None, value.fold]
+
+
+def _is_known(zone: str | None) -> bool:
+    """Tell whether a zone can be found by its key: one that was read from a file may have any key, or none."""
+    try:
+        return zone is not None and ZoneInfo(zone) is not None
+    except (ValueError, LookupError, OSError):
+        return False
 
 
 def _unpack_datetime(value: Any) -> datetime:
@@ -125,6 +147,15 @@ def _unpack_time(value: Any) -> time:
     text, zone, fold = value
     moment = time.fromisoformat(text).replace(fold=fold)
     return moment.replace(tzinfo=ZoneInfo(zone)) if zone else moment
+
+
+def _pack_document(value: Document, path: str) -> Any:
+    page_content, metadata, document_id = value.page_content, value.metadata, value.id
+    if not (
+        isinstance(page_content, str) and isinstance(metadata, dict) and isinstance(document_id, (str, type(None)))
+    ):
+        raise _refusal(value, path)  # changed into what no document can be
+    return [pack(page_content, path), pack(metadata, f"{path}.metadata"), pack(document_id, path)]
 
 
 def _unpack_document(value: Any) -> Document:
@@ -145,7 +176,7 @@ _KINDS: dict[str, tuple[type, Callable[[Any, str], Any], Callable[[Any], Any]]] 
     "timedelta": (timedelta, lambda v, _: [v.days, v.seconds, v.microseconds], lambda v: timedelta(*v)),
     "decimal": (Decimal, lambda v, _: str(v), Decimal),
     "uuid": (UUID, lambda v, _: str(v), UUID),
-    "document": (Document, lambda v, path: pack([v.page_content, v.metadata, v.id], path), _unpack_document),
+    "document": (Document, _pack_document, _unpack_document),
 }
 
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {

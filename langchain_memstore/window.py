@@ -65,7 +65,7 @@ def turns_start(length: int, max_turns: int, starts_turn: Callable[[int], bool])
         starts_turn: Tells whether the message at an index starts a turn.
 
     Returns:
-        The index of the first message of the oldest turn to keep; 0 where there are no more turns than that.
+        The index of the first message of the oldest turn to keep; 0 where there are fewer turns than that.
     """
     left = max_turns
     for index in range(length - 1, -1, -1):

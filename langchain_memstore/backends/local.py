@@ -10,6 +10,7 @@ from typing import TypeVar
 from langchain_memstore.backends.base import Status
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.sessions import Sessions
+from langchain_memstore.options import check_count
 
 R = TypeVar("R")
 
@@ -26,8 +27,7 @@ class LocalBackend:
     """
 
     def __init__(self, *, max_sessions: int = 100_000, clock: Callable[[], float] = time.time) -> None:
-        if max_sessions < 1:
-            raise ValueError(f"max_sessions must be at least 1, not {max_sessions!r}")
+        check_count("max_sessions", max_sessions)
         self._sessions = Sessions(max_sessions)
         self._clock = clock
         self._lock = threading.Lock()

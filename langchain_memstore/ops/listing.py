@@ -66,8 +66,14 @@ class Scan(Op[Page]):
     def decode(self, reply: list[Any]) -> Page:
         """Read the ids out of the keys."""
         cursor, keys = reply[0]
-        found = (self.pattern.session_id(key.decode()) for key in keys)
-        return Page(int(cursor), tuple(session_id for session_id in found if session_id is not None))
+        found = map(self._session_id, keys)
+        return Page(int(cursor), tuple(session_id for session_id in found if session_id))
+
+    def _session_id(self, key: bytes) -> str | None:
+        try:
+            return self.pattern.session_id(key.decode())
+        except UnicodeDecodeError:  # somebody else's key
+            return None
 
     def run(self, sessions: Sessions, now: int) -> Page:
         """List all sessions as one page."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, Op, Script
 from langchain_memstore.ops.sessions import Session, Sessions, worn
@@ -151,9 +152,11 @@ class Pop(SessionScript[list[bytes]]):
 
     def apply(self, session: Session, now: int) -> list[bytes]:
         """Take from a list."""
-        for batch, entries in session.popped:
-            if batch == self.batch:
-                return entries
+        if session.recall(self.batch) is not None:
+            for batch, entries in session.popped:
+                if batch == self.batch:
+                    return entries.copy()
+            raise BackendError("these messages were popped before, and others came since")
         taken = session.messages[-self.count :]
         if not taken:
             return []
@@ -163,7 +166,7 @@ class Pop(SessionScript[list[bytes]]):
         session.epoch = self.batch
         session.popped = [*session.popped, (self.batch, taken)][-8:]
         session.commit(self.batch, "", self.ttl, now)
-        return taken
+        return taken.copy()
 
 
 @dataclass(frozen=True)
@@ -309,12 +312,13 @@ class Read(SessionOp[SessionData]):
     def commands(self) -> list[Command]:
         """Return the reads of one transaction."""
         keys = self.keys
-        reads: list[Command] = [("MGET", keys.summary, keys.turns), ("HGET", keys.meta, "total"), ("PTTL", keys.meta)]
+        reads: list[Command] = [("GET", keys.summary), ("GET", keys.turns)]  # MGET takes wrong types for missing keys
+        reads += [("HGET", keys.meta, "total"), ("PTTL", keys.meta)]
         return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
 
     def decode(self, reply: list[Any]) -> SessionData:
         """Read the replies."""
-        (summary, turns), total, left, *window = reply
+        summary, turns, total, left, *window = reply
         return SessionData(
             entries=window[0] if window else [],
             summary=(summary or b"").decode(),
@@ -325,13 +329,13 @@ class Read(SessionOp[SessionData]):
 
     def after(self, result: SessionData) -> Op[Any] | None:
         """Start the TTL anew where that is due."""
-        exists = result.entries or result.total or result.summary or result.turns
-        return Touch(self.keys, self.ttl) if self.refresh and exists and worn(result.left, self.ttl) else None
+        due = self.refresh and any(result) and worn(result.left, self.ttl)
+        return Touch(self.keys, self.ttl) if due else None
 
     def apply(self, session: Session, now: int) -> SessionData:
         """Copy what there is."""
-        left = session.left(now)
-        if self.refresh:
-            session.expire(self.ttl, now)
         entries = session.messages.copy() if self.window else []
-        return SessionData(entries, session.summary, session.turns, session.total, left)
+        data = SessionData(entries, session.summary, session.turns, session.total, session.left(now))
+        if self.after(data) is not None:
+            session.expire(self.ttl, now)
+        return data
