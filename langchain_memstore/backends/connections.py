@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -23,6 +22,8 @@ from langchain_memstore.options import ConnectionOptions, check_count, check_sec
 
 SCHEMES = ("redis", "rediss", "unix")
 HEALTH_CHECK_INTERVAL = 30  # seconds that a connection may idle before it is tried before use
+
+AsyncPool = tuple[Any, asyncio.Semaphore]
 
 MakePool = Callable[[bool], Any]
 """Makes a connection pool: for the running event loop where its argument is True, else for threads."""
@@ -45,17 +46,14 @@ class Connections:
     def __init__(self, make_pool: MakePool, key: tuple[Any, ...] | None = None) -> None:
         self._make_pool = make_pool
         self._key = key
-        self._users = 0
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._pool: Any = None
-        self._async_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
-        self._closers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._loops: dict[asyncio.AbstractEventLoop, tuple[AsyncPool, AsyncGenerator[None]]] = {}
 
     @classmethod
     def of_url(cls, url: str, **options: Unpack[ConnectionOptions]) -> Connections:
-        """Return the process's connections to a URL, to be let go of with `release`.
+        """Return the process's connections to a URL.
 
         Args:
             url: `redis://`, `rediss://` or `unix://`, with redis-py's own query options.
@@ -69,9 +67,7 @@ class Connections:
         with _shared_lock:
             if key not in _shared:
                 _shared[key] = cls(_url_pools(url, settings), key)
-            connections = _shared[key]
-            connections._users += 1
-        return connections
+            return _shared[key]
 
     @property
     def pool(self) -> Any:
@@ -82,27 +78,43 @@ class Connections:
                     self._pool = self._make_pool(False)
         return self._pool
 
-    async def async_pool(self) -> Any:
-        """Return the pool for the running event loop."""
+    async def async_pool(self) -> AsyncPool:
+        """Return the pool for the running event loop, and what to hold for as long as one of its connections."""
         loop = asyncio.get_running_loop()
-        pool = self._async_pools.get(loop)
-        if pool is None:
+        held = self._loops.get(loop)
+        if held is None:
             pool = self._make_pool(True)
-            closer = _close_with_loop(pool)
+            held = _gated(pool), _close_with_loop(pool, weakref.ref(self))
             with self._lock:
-                self._async_pools[loop] = pool
-                self._closers[loop] = closer
-            await anext(closer)
-        return pool
+                for closed in [other for other in self._loops if other.is_closed()]:  # without having been shut down
+                    del self._loops[closed]
+                self._loops[loop] = held
+            await anext(held[1])
+        return held[0]
 
-    def release(self) -> bool:
-        """Let go of shared connections; tells whether this was the last user, who has to close them."""
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let go of an event loop that shuts down."""
+        with self._lock:
+            self._loops.pop(loop, None)
+
+    def retain(self, user: object) -> None:
+        """Count a user, until it lets go of the connections or is no more.
+
+        When the last user is no more, without having let go, the connections stay for the next.
+        """
         with _shared_lock:
-            self._users -= 1
-            if self._users > 0:
-                return False
+            self._users.add(user)
             if self._key is not None:
-                _shared.pop(self._key, None)
+                _shared.setdefault(self._key, self)
+
+    def release(self, user: object) -> bool:
+        """Let go of the connections; tells whether this was their last user, who has to close them."""
+        with _shared_lock:
+            self._users.discard(user)
+            if self._users:
+                return False
+            if self._key is not None and _shared.get(self._key) is self:
+                del _shared[self._key]
             return True
 
     def close(self) -> None:
@@ -113,11 +125,9 @@ class Connections:
     async def aclose(self) -> None:
         """Close the pool for threads and the running event loop's."""
         self.close()
-        loop = asyncio.get_running_loop()
-        self._async_pools.pop(loop, None)
-        closer = self._closers.pop(loop, None)
-        if closer is not None:
-            await closer.aclose()
+        held = self._loops.get(asyncio.get_running_loop())
+        if held is not None:
+            await held[1].aclose()
 
 
 class Borrowed(Connections):
@@ -143,7 +153,7 @@ class Borrowed(Connections):
         lent: Any = client if client is not None else async_client
         super().__init__(lambda asynchronous: _pool_like(lent.connection_pool, asynchronous))
         self._lent = client.connection_pool if client is not None else None
-        self._lent_async = async_client.connection_pool if async_client is not None else None
+        self._lent_async = _gated(async_client.connection_pool) if async_client is not None else None
         self._lent_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     @property
@@ -151,8 +161,8 @@ class Borrowed(Connections):
         """The pool for threads."""
         return self._lent or super().pool
 
-    async def async_pool(self) -> Any:
-        """Return the pool for the running event loop."""
+    async def async_pool(self) -> AsyncPool:
+        """Return the pool for the running event loop, and what to hold for as long as one of its connections."""
         if self._lent_async is not None:
             loop = asyncio.get_running_loop()
             if self._lent_loop is None:
@@ -162,11 +172,23 @@ class Borrowed(Connections):
         return await super().async_pool()
 
 
-async def _close_with_loop(pool: Any) -> AsyncGenerator[None]:
+def _gated(pool: Any) -> AsyncPool:
+    """Add a semaphore, on which to wait for a free connection.
+
+    redis-py's plain pool does not wait. Its waiting pool wakes one task for a free connection, and forgets the others
+    when that one is cancelled just then, which `asyncio.Condition` mends in Python 3.13
+    (https://github.com/python/cpython/issues/112202).
+    """
+    return pool, asyncio.Semaphore(pool.max_connections)
+
+
+async def _close_with_loop(pool: Any, owner: weakref.ref[Connections]) -> AsyncGenerator[None]:
     """Close a pool when the event loop shuts its asynchronous generators down."""
     try:
         yield
     finally:
+        if (connections := owner()) is not None:
+            connections.forget(asyncio.get_running_loop())
         await pool.disconnect()
 
 
@@ -189,12 +211,14 @@ def _url_pools(url: str, settings: dict[str, Any]) -> MakePool:
     try:
         sync.parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError:  # its text may quote the password
-        scheme = urlsplit(url).scheme if "://" in url else ""
-        if scheme not in SCHEMES:
+        if url.partition("://")[0] not in SCHEMES:
             raise ValueError(f"the Redis URL must start with one of {', '.join(f'{s}://' for s in SCHEMES)}") from None
         raise ValueError(
             "the Redis URL cannot be read; percent-encode special characters in its user name and password"
         ) from None
+
+    if not url.startswith("unix"):
+        settings = {**settings, "socket_keepalive": True}
 
     def make(asynchronous: bool) -> Any:
         retry = (AsyncRetry if asynchronous else Retry)(NoBackoff(), 0)  # the backend itself tries again
@@ -203,11 +227,15 @@ def _url_pools(url: str, settings: dict[str, Any]) -> MakePool:
             **settings,
             timeout=None,
             retry=retry,
-            socket_keepalive=True,
             health_check_interval=HEALTH_CHECK_INTERVAL,
             **_identity(),
         )
 
+    try:
+        make(False).make_connection()  # which does not connect yet
+    except TypeError as error:
+        unknown = str(error).rpartition("argument ")[2]
+        raise ValueError(f"the Redis URL has an option that redis-py does not know: {unknown}") from None
     return make
 
 

@@ -30,7 +30,7 @@ from langchain_memstore.ops.base import Command, Op
 R = TypeVar("R")
 
 RETRIES = 3  # how often an operation is sent again after its connection was lost
-PATIENCE = 5.0  # seconds to wait for a borrowed pool that is exhausted
+PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
 
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
@@ -51,6 +51,7 @@ class RedisBackend:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._closed = False
+        connections.retain(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'closed' if self._closed else 'open'})"
@@ -63,7 +64,7 @@ class RedisBackend:
     def execute(self, op: Op[R]) -> R:
         """Execute an operation in one round trip."""
         try:
-            result = op.decode(_result(op, self._call(op)))
+            result = _result(op, self._call(op))
         except (RedisError, OSError) as error:
             raise _translate(error, op) from error
         if (after := op.after(result)) is not None:
@@ -73,7 +74,7 @@ class RedisBackend:
     async def aexecute(self, op: Op[R]) -> R:
         """Execute an operation in one round trip."""
         try:
-            result = op.decode(_result(op, await self._acall(op)))
+            result = _result(op, await self._acall(op))
         except (RedisError, OSError) as error:
             raise _translate(error, op) from error
         if (after := op.after(result)) is not None:
@@ -84,37 +85,45 @@ class RedisBackend:
         """Let go of the connections; what others lent stays open."""
         if not self._closed:
             self._closed = True
-            if self._connections.release():
+            if self._connections.release(self):
                 self._connections.close()
 
     async def aclose(self) -> None:
         """Let go of the connections, the running event loop's included."""
         if not self._closed:
             self._closed = True
-            if self._connections.release():
+            if self._connections.release(self):
                 await self._connections.aclose()
 
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        commands, failures = _commands(op), 0
+        commands, losses, until = _commands(op), 0, time.monotonic() + PATIENCE
         while True:
             try:
                 replies = self._exchange(commands)
-                return self._exchange(_with_source(op)) if isinstance(replies[-1], NoScriptError) else replies
+                if isinstance(replies[-1], NoScriptError):
+                    return self._exchange(_with_source(op))
+                if _was_not_queued(replies):
+                    return [b"OK", self._exchange(op.commands())]
+                return replies
             except _LOST as error:
-                failures += 1
-                time.sleep(_pause(error, failures))
+                losses += not isinstance(error, MaxConnectionsError)
+                time.sleep(_pause(error, losses, until))
 
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        commands, failures = _commands(op), 0
+        commands, losses, until = _commands(op), 0, time.monotonic() + PATIENCE
         while True:
             try:
                 replies = await self._aexchange(commands)
-                return await self._aexchange(_with_source(op)) if isinstance(replies[-1], NoScriptError) else replies
+                if isinstance(replies[-1], NoScriptError):
+                    return await self._aexchange(_with_source(op))
+                if _was_not_queued(replies):
+                    return [b"OK", await self._aexchange(op.commands())]
+                return replies
             except _LOST as error:
-                failures += 1
-                await asyncio.sleep(_pause(error, failures))
+                losses += not isinstance(error, MaxConnectionsError)
+                await asyncio.sleep(_pause(error, losses, until))
 
     def _exchange(self, commands: list[Command]) -> list[Any]:
         pool = self._connections.pool
@@ -135,22 +144,23 @@ class RedisBackend:
             pool.release(connection)
 
     async def _aexchange(self, commands: list[Command]) -> list[Any]:
-        pool = await self._connections.async_pool()
-        connection = await pool.get_connection()
-        try:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response(disable_decoding=True))
-                except ResponseError as error:
-                    replies.append(error)
-            return replies
-        except BaseException:
-            await connection.disconnect(nowait=True)  # an answer may still be under way
-            raise
-        finally:
-            await pool.release(connection)
+        pool, gate = await self._connections.async_pool()
+        async with gate:
+            connection = await pool.get_connection()
+            try:
+                await connection.send_packed_command(connection.pack_commands(commands))
+                replies: list[Any] = []
+                for _ in commands:
+                    try:
+                        replies.append(await connection.read_response(disable_decoding=True))
+                    except ResponseError as error:
+                        replies.append(error)
+                return replies
+            except BaseException:
+                await connection.disconnect(nowait=True)  # an answer may still be under way
+                raise
+            finally:
+                await pool.release(connection)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -170,29 +180,39 @@ def _with_source(op: Op[Any]) -> list[Command]:
     return [("EVAL", op.script.source, *op.arguments())]
 
 
-def _result(op: Op[Any], replies: list[Any]) -> Any:
-    """Return what the operation decodes, or raise the first error among the replies."""
+def _was_not_queued(replies: list[Any]) -> bool:
+    """Tell whether a server that is full refused even to queue the reads of a transaction, as Redis 6 and 7 do."""
+    return len(replies) > 1 and isinstance(replies[1], OutOfMemoryError)
+
+
+def _result(op: Op[R], replies: list[Any]) -> R:
+    """Return the operation's result, or raise the first error among the replies."""
+    _raise_first(replies)
+    reply = replies
+    if op.script is not None:
+        reply = replies[0]
+    elif op.atomic and len(replies) > 1:
+        reply = replies[-1]
+        _raise_first(reply)
+    try:
+        return op.decode(reply)
+    except (ValueError, TypeError) as error:
+        raise ResponseError(f"a key holds what is not of this package: {error}") from error
+
+
+def _raise_first(replies: list[Any]) -> None:
     for reply in replies:
         if isinstance(reply, ResponseError):
             raise reply
-    if op.script is not None:
-        return replies[0]
-    if op.atomic and len(replies) > 1:
-        replies = replies[-1]
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
-    return replies
 
 
-def _pause(error: Exception, failures: int) -> float:
+def _pause(error: Exception, losses: int, until: float) -> float:
     """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
+    if losses > RETRIES or time.monotonic() > until or isinstance(error, _REFUSED_LOGIN):
+        raise error
     if isinstance(error, MaxConnectionsError):  # a borrowed pool that does not wait by itself
-        if failures < PATIENCE * 100:
-            return 0.01
-    elif failures <= RETRIES and not isinstance(error, _REFUSED_LOGIN):
-        return random.uniform(0.5, 1) * 0.01 * float(2**failures)
-    raise error
+        return 0.01
+    return random.uniform(0.5, 1) * 0.01 * float(2**losses)
 
 
 def _translate(error: Exception, op: Op[Any]) -> BackendError:
@@ -202,8 +222,13 @@ def _translate(error: Exception, op: Op[Any]) -> BackendError:
         return BackendError(f"{where}: the login was refused: {error}")
     if isinstance(error, _LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
-    if isinstance(error, _UNABLE):
+    if isinstance(error, _UNABLE) or _wraps(error, "READONLY"):
         return BackendUnavailable(f"{where}: cannot serve now: {error}")
-    if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM"):
+    if isinstance(error, OutOfMemoryError) or _wraps(error, "OOM"):
         return BackendFull(f"{where}: out of memory, nothing was written: {error}")
     return BackendError(f"{where}: {error}")
+
+
+def _wraps(error: Exception, code: str) -> bool:
+    """Tell whether a script failed by a command's error of that code, which Redis 6 hands on as text."""
+    return f": -{code} " in str(error)
