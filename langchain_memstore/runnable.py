@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
+import copy
 import inspect
-import operator
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, closing
 from typing import Any
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    BaseMessageChunk,
-    HumanMessage,
-    convert_to_messages,
-    message_chunk_to_message,
-)
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
+from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
+from langchain_core.utils.pydantic import create_model_v2
+from pydantic import RootModel
+
+from langchain_memstore.exchange import merged, messages_of, only_new, value_of
 
 SESSION_ID = ConfigurableFieldSpec(
     id="session_id",
@@ -31,23 +30,6 @@ SESSION_ID = ConfigurableFieldSpec(
 )
 
 
-@dataclass
-class _Run:
-    """One run of a runnable on a conversation."""
-
-    history: Any
-    """The history that the run belongs to."""
-    asked: list[BaseMessage]
-    """The new messages, as the runnable was given them."""
-    new: list[BaseMessage] = field(init=False)
-    """The new messages, as they were when the run started."""
-    given: list[BaseMessage] = field(default_factory=list)
-    """All messages that the runnable was given."""
-
-    def __post_init__(self) -> None:
-        self.new = [message.model_copy() for message in self.asked]
-
-
 class RunnableWithHistory(Runnable[Any, Any]):
     """Wraps a runnable so that it sees the conversation so far, and what is said is appended to the conversation.
 
@@ -57,8 +39,8 @@ class RunnableWithHistory(Runnable[Any, Any]):
 
     Args:
         runnable: What to wrap. It takes a list of messages, or a dict; it returns a text, a message, a sequence of
-            messages, or a dict with one of these. An agent graph may return its whole state: only what is new is
-            appended.
+            messages, or a dict with one of these. An agent graph may return its whole state, trimmed or not: only what
+            follows the messages that it was given is appended.
         get_session_history: Returns the history of a session, as `Memstore.history` does. It takes the session id, or,
             by name, the ids of `history_factory_config`.
         input_messages_key: Where a dict input holds the new messages.
@@ -67,6 +49,9 @@ class RunnableWithHistory(Runnable[Any, Any]):
         history_factory_config: Which keys of `config["configurable"]` make out the conversation; by default
             `session_id`.
         save_input_on_error: Whether the input of a run that did not succeed is appended nevertheless.
+
+    Raises:
+        ValueError: The factory cannot be called with the configured keys.
     """
 
     def __init__(
@@ -87,12 +72,46 @@ class RunnableWithHistory(Runnable[Any, Any]):
         self.history_messages_key = history_messages_key
         self.history_factory_config = list(history_factory_config or [SESSION_ID])
         self.save_input_on_error = save_input_on_error
-        self._takes_no_arguments = not self._check_factory()
+        self._keys = [spec.id for spec in self.history_factory_config]
+        self._factory_takes_keys = _takes_keys(get_session_history, self._keys)
+        self._is_graph = _is_graph(self.runnable)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(runnable={self.runnable.get_name()})"
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """The keys that `config["configurable"]` may or must have."""
         return get_unique_config_specs([*self.runnable.config_specs, *self.history_factory_config])
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802
+        """What `invoke` takes where nothing says that it is a dict."""
+        return str | HumanMessage | Sequence[AnyMessage]
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802
+        """What the runnable returns."""
+        return self.runnable.OutputType
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """Return a model of the input: messages, or what the runnable takes beside the conversation so far."""
+        if self.input_messages_key is None and self.history_messages_key is None:
+            return super().get_input_schema(config)
+        takes: Any = self.runnable.get_input_schema(config)
+        own = {} if issubclass(takes, RootModel) else takes.model_fields
+        fields = {key: (own[key].annotation, own[key]) for key in own if key != self.history_messages_key}
+        if self.input_messages_key is not None:
+            fields[self.input_messages_key] = (self.InputType, ...)
+        return create_model_v2(self.get_name("Input"), field_definitions=fields)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
+        """Return a model of what the runnable returns."""
+        return self.runnable.get_output_schema(config)
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return the graph of the runnable."""
+        return self.runnable.get_graph(config)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run once; see the class.
@@ -109,189 +128,166 @@ class RunnableWithHistory(Runnable[Any, Any]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Run once and yield the output as it comes; it is appended when the stream has been read to its end."""
-        yield from self.transform(iter([input]), config, **kwargs)
+        with ExitStack() as stack:  # closes the run with the stream; else that is left to the garbage collector
 
-    def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Run once on an input that comes in parts; see `stream`."""
-        yield from self._transform_stream_with_config(input, self._stream, config, **kwargs)  # type: ignore[arg-type]
+            def run(inputs: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
+                return stack.enter_context(closing(self._stream(inputs, config, **kwargs)))
+
+            yield from self._transform_stream_with_config(iter([input]), run, config, **kwargs)  # type: ignore[arg-type]
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Run once and yield the output as it comes; the async face of `stream`."""
 
-        async def one() -> AsyncIterator[Any]:
+        async def inputs() -> AsyncIterator[Any]:
             yield input
 
-        async for chunk in self.atransform(one(), config, **kwargs):
-            yield chunk
-
-    async def atransform(
-        self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        """Run once on an input that comes in parts; see `astream`."""
-        async for chunk in self._atransform_stream_with_config(input, self._astream, config, **kwargs):  # type: ignore[arg-type]
-            yield chunk
-
-    def _check_factory(self) -> bool:
-        """Tell whether the factory of histories takes arguments, having checked that they are the configured keys."""
-        signature = inspect.signature(self.get_session_history)
-        keys = [spec.id for spec in self.history_factory_config]
-        if signature.parameters:
-            try:
-                signature.bind(*keys) if len(keys) == 1 else signature.bind(**dict.fromkeys(keys))
-            except TypeError as error:
-                raise ValueError(f"get_session_history cannot be called with {keys}: {error}") from None
-        return bool(signature.parameters)
-
-    def _start(self, input: Any, config: RunnableConfig) -> _Run:
-        return _Run(self._history(config), self._input_messages(input))
-
-    def _history(self, config: RunnableConfig) -> Any:
-        if self._takes_no_arguments:
-            return self.get_session_history()
-        configurable = config.get("configurable", {})
-        keys = [spec.id for spec in self.history_factory_config]
-        if missing := [key for key in keys if key not in configurable]:
-            example = {"configurable": dict.fromkeys(keys, "...")}
-            raise ValueError(f"config['configurable'] lacks {missing}; pass a config such as {example}")
-        if len(keys) == 1:
-            return self.get_session_history(configurable[keys[0]])
-        return self.get_session_history(**{key: configurable[key] for key in keys})
-
-    def _input_messages(self, value: Any) -> list[BaseMessage]:
-        if isinstance(value, dict):
-            value = _value(value, self.input_messages_key, "input", ("input",))
-        elif self.history_messages_key is not None:
-            raise ValueError(f"input must be a dict with history_messages_key, not {type(value).__name__}")
-        return _messages("input", value, HumanMessage)
-
-    def _with_history(self, input: Any, run: _Run, history: list[BaseMessage]) -> Any:
-        """Make what the runnable is given."""
-        run.given = [*history, *run.asked]
-        if self.history_messages_key is not None:
-            return {**input, self.history_messages_key: history}
-        if self.input_messages_key is not None and isinstance(input, dict):
-            return {**input, self.input_messages_key: run.given.copy()}
-        return run.given.copy()
-
-    def _said(self, run: _Run, output: Any) -> list[BaseMessage]:
-        """Return what a successful run appends."""
-        if isinstance(output, dict):
-            output = _value(output, self.output_messages_key, "output", ("output", "messages"))
-        messages = _messages("output", output, AIMessage)
-        return run.new + (_only_new(messages, run) if isinstance(output, Sequence) else messages)
+        parts: Any = self._atransform_stream_with_config(inputs(), self._astream, config, **kwargs)  # type: ignore[arg-type]
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
 
     def _invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         run = self._start(input, config)
-        given = self._with_history(input, run, run.history.messages)
-        try:
+        given = self._give(run, input, run.history.messages)
+        with run:
             output = self.runnable.invoke(given, config, **kwargs)
             said = self._said(run, output)
-        except BaseException:
-            if self.save_input_on_error:
-                run.history.add_messages(run.new)
-            raise
         run.history.add_messages(said)
         return output
 
     async def _ainvoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         run = self._start(input, config)
-        given = self._with_history(input, run, await run.history.aget_messages())
-        try:
+        given = self._give(run, input, await run.history.aget_messages())
+        async with run:
             output = await self.runnable.ainvoke(given, config, **kwargs)
             said = self._said(run, output)
-        except BaseException:
-            if self.save_input_on_error:
-                await run.history.aadd_messages(run.new)
-            raise
         await run.history.aadd_messages(said)
         return output
 
-    def _stream(self, inputs: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
-        value = _merged(list(inputs))
+    def _stream(self, inputs: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Generator[Any, None, None]:
+        (value,) = inputs
         run = self._start(value, config)
-        given = self._with_history(value, run, run.history.messages)
-        chunks = []
-        try:
-            for chunk in self.runnable.stream(given, config, **kwargs):
-                chunks.append(chunk)
-                yield chunk
-            said = self._said(run, _merged(chunks))
-        except BaseException:
-            if self.save_input_on_error:
-                run.history.add_messages(run.new)
-            raise
+        given = self._give(run, value, run.history.messages)
+        report = self._listen(config)
+        output = []
+        with run:
+            for part in self.runnable.stream(given, config, **kwargs):
+                output.append(part)
+                yield part
+            said = self._said(run, merged(report.outputs or output))
         run.history.add_messages(said)
 
     async def _astream(self, inputs: AsyncIterator[Any], config: RunnableConfig, **kwargs: Any) -> AsyncIterator[Any]:
-        value = _merged([part async for part in inputs])
+        (value,) = [part async for part in inputs]
         run = self._start(value, config)
-        given = self._with_history(value, run, await run.history.aget_messages())
-        chunks = []
-        try:
-            async for chunk in self.runnable.astream(given, config, **kwargs):
-                chunks.append(chunk)
-                yield chunk
-            said = self._said(run, _merged(chunks))
-        except BaseException:
-            if self.save_input_on_error:
-                await run.history.aadd_messages(run.new)
-            raise
+        given = self._give(run, value, await run.history.aget_messages())
+        report = self._listen(config)
+        parts: Any = self.runnable.astream(given, config, **kwargs)
+        output = []
+        async with run, aclosing(parts):
+            async for part in parts:
+                output.append(part)
+                yield part
+            said = self._said(run, merged(report.outputs or output))
         await run.history.aadd_messages(said)
 
+    def _start(self, input: Any, config: RunnableConfig) -> _Run:
+        asked = input
+        if isinstance(input, dict):
+            asked = value_of(input, self.input_messages_key, "input", "input")
+        elif key := self.history_messages_key or self.input_messages_key:
+            raise ValueError(f"input must be a dict with the key {key!r}, not {type(input).__name__}")
+        return _Run(self._history(config), messages_of("input", asked, HumanMessage), self.save_input_on_error)
 
-def _value(mapping: dict[str, Any], key: str | None, which: str, usual: tuple[str, ...]) -> Any:
-    """Return what holds the messages of a dict: under its key, its only key, or a usual one."""
-    if key is None:
-        key = next(iter(mapping)) if len(mapping) == 1 else next((name for name in usual if name in mapping), usual[0])
-    if key not in mapping:
-        raise ValueError(f"{which} has no key {key!r}, only {sorted(map(str, mapping))}; pass {which}_messages_key")
-    return mapping[key]
+    def _history(self, config: RunnableConfig) -> Any:
+        if not self._factory_takes_keys:
+            return self.get_session_history()
+        configurable = config.get("configurable", {})
+        if missing := [key for key in self._keys if key not in configurable]:
+            example = {"configurable": dict.fromkeys(self._keys, "...")}
+            raise ValueError(f"config['configurable'] lacks {missing}; pass a config such as {example}")
+        if len(self._keys) == 1:
+            return self.get_session_history(configurable[self._keys[0]])
+        return self.get_session_history(**{key: configurable[key] for key in self._keys})
+
+    def _give(self, run: _Run, input: Any, history: list[BaseMessage]) -> Any:
+        """Make what the runnable is given."""
+        run.given = [*history, *run.asked]
+        if self.history_messages_key is not None:
+            return {**input, self.history_messages_key: [*history]}
+        if self.input_messages_key is not None:
+            return {**input, self.input_messages_key: [*run.given]}
+        return [*run.given]
+
+    def _listen(self, config: RunnableConfig) -> _Report:
+        """Have a graph report its output; the parts of its stream are steps, tokens, or what else was asked for."""
+        report = _Report()
+        if self._is_graph:
+            config["callbacks"].add_handler(report, inherit=False)  # type: ignore[union-attr]
+        return report
+
+    def _said(self, run: _Run, output: Any) -> list[BaseMessage]:
+        """Return what a run appends that has ended well."""
+        if isinstance(output, dict):
+            output = value_of(output, self.output_messages_key, "output", "output", "messages")
+        messages = messages_of("output", output, AIMessage)
+        return run.new + (only_new(messages, run.given, run.asked) if isinstance(output, (list, tuple)) else messages)
 
 
-def _messages(which: str, value: Any, text: type[HumanMessage] | type[AIMessage]) -> list[BaseMessage]:
-    if isinstance(value, str):
-        return [text(value)]
-    if isinstance(value, BaseMessage):
-        return [_whole(value)]
-    if isinstance(value, (list, tuple)):
-        return [_whole(message) for message in convert_to_messages(value)]
-    raise ValueError(f"{which} must be a text, a message or a list of messages, not {type(value).__name__}")
+class _Run:
+    """One run on a conversation: a context that appends the run's input, if asked to, when it is left by an error."""
+
+    def __init__(self, history: Any, asked: list[BaseMessage], save_input: bool) -> None:
+        self.history = history
+        self.asked = asked
+        """The new messages, as the runnable is given them; it may change them."""
+        self.new = copy.deepcopy(asked)
+        """The new messages, as they are appended."""
+        self.given = asked
+        """All messages that the runnable is given."""
+        self.save_input = save_input
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.save_input:
+            self.history.add_messages(self.new)
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.save_input:  # shielded: who cancels a task may do so again and again
+            await asyncio.shield(self.history.aadd_messages(self.new))
 
 
-def _whole(message: BaseMessage) -> BaseMessage:
-    return message_chunk_to_message(message) if isinstance(message, BaseMessageChunk) else message
+class _Report(BaseCallbackHandler):
+    """Takes down the output that a run reports."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.outputs: list[Any] = []
+
+    def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
+        self.outputs = [outputs]
 
 
-def _merged(chunks: list[Any]) -> Any:
-    """Add up the parts of a stream; where they do not add up, the last is the whole."""
-    if not chunks:
-        return []
+def _takes_keys(factory: Callable[..., Any], keys: list[str]) -> bool:
+    """Tell whether a factory takes arguments, having checked that they are the configured keys."""
     try:
-        if isinstance(chunks[0], str):
-            return "".join(chunks)
-        if isinstance(chunks[0], BaseMessageChunk) and len(chunks) > 1:
-            return chunks[0] + chunks[1:]
-        return functools.reduce(operator.add, chunks)
-    except TypeError:
-        return chunks[-1]
-
-
-def _only_new(messages: list[BaseMessage], run: _Run) -> list[BaseMessage]:
-    """Leave out of an output what the runnable was given: a graph returns its whole state."""
-    for echo in (run.given, run.asked):
-        if echo and len(messages) >= len(echo) and all(map(_same, messages, echo)):
-            return messages[len(echo) :]
-    return [message for message in messages if not any(_identical(message, each) for each in run.given)]
-
-
-def _identical(one: BaseMessage, other: BaseMessage) -> bool:
-    return one is other or (one.id is not None and one.id == other.id)
-
-
-def _same(one: BaseMessage, other: BaseMessage) -> bool:
-    """Tell whether a message is another, perhaps with the id that a graph gave it."""
-    if _identical(one, other):
+        signature = inspect.signature(factory)
+        if signature.parameters:
+            signature.bind(*keys) if len(keys) == 1 else signature.bind(**dict.fromkeys(keys))
+    except TypeError as error:
+        raise ValueError(f"get_session_history cannot be called with {keys}: {error}") from None
+    except ValueError:  # a builtin that does not tell, such as the `__getitem__` of a dict
         return True
-    if one.id is not None and other.id is not None:
-        return False
-    return one.model_copy(update={"id": None}) == other.model_copy(update={"id": None})
+    return bool(signature.parameters)
+
+
+def _is_graph(runnable: Runnable[Any, Any]) -> bool:
+    while isinstance(runnable, RunnableBindingBase):
+        runnable = runnable.bound
+    return hasattr(runnable, "stream_mode")
