@@ -1,0 +1,41 @@
+"""The README, as the tests read it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+class Block(NamedTuple):
+    """A block of Python."""
+
+    line: int
+    source: str
+    needs_redis: bool
+
+    def run(self, namespace: dict[str, object]) -> None:
+        """Run the block, and check that it prints what the comments behind `print` say."""
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * self.line + self.source, "README.md", "exec"), namespace)
+        promised = re.findall(r"^ *print\(.*\)  # (.*)$", self.source, re.MULTILINE)
+        assert not promised or printed.getvalue().splitlines() == promised, f"README.md, from line {self.line}"
+
+
+def python_blocks() -> list[Block]:
+    """Return the blocks of Python, in order."""
+    return [
+        Block(README.count("\n", 0, found.start("source")), found["source"], bool(found["needs"]))
+        for found in re.finditer(r"(?P<needs><!-- needs Redis -->\n)?```python\n(?P<source>.*?)```", README, re.DOTALL)
+    ]
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows, as their cells, of every table whose first column has a heading."""
+    found = re.findall(rf"^\| {heading} \|.*\n\|.*\n((?:\|.*\n)+)", README, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in "".join(found).splitlines()]

@@ -1,0 +1,226 @@
+"""Every public call, as a type checker is to see it; checked, not run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import redis
+import redis.asyncio
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.history import RunnableWithMessageHistory
+from typing_extensions import assert_type
+
+from langchain_memstore import (
+    BackendClosed,
+    BackendError,
+    BackendFull,
+    BackendUnavailable,
+    ChatMessageHistory,
+    LocalChatMessageHistory,
+    Memstore,
+    MemstoreError,
+    MemstoreSettings,
+    MessageDecodeError,
+    MessageEncodeError,
+    RedisChatMessageHistory,
+    RunnableWithHistory,
+    SessionInfo,
+    Snapshot,
+    Status,
+    __version__,
+)
+
+assert_type(__version__, str)
+
+
+# Stores
+
+
+def count_tokens(messages: Sequence[BaseMessage]) -> int:
+    return len(messages)
+
+
+assert_type(Memstore.from_url(), Memstore)
+Memstore.from_url("memory://name")
+Memstore.from_url("redis://localhost:6379/0", max_messages=50, ttl=86400)
+Memstore.from_url(
+    "redis://localhost:6379/0",
+    key_prefix="chat",
+    max_messages=None,
+    max_turns=10,
+    max_tokens=4000,
+    token_counter=count_tokens,
+    ttl=timedelta(hours=1),
+    refresh_ttl_on_read=False,
+    summary_role="human",
+    on_corrupt="raise",
+    max_connections=5,
+    socket_timeout=1.5,
+    socket_connect_timeout=None,
+)
+Memstore.from_url("memory://", summary_role="robot")  # type: ignore[arg-type]
+Memstore.from_url("memory://", max_message=50)  # type: ignore[call-arg]
+assert_type(Memstore.from_env(), Memstore)
+Memstore.from_env(max_messages=20, max_connections=5)
+assert_type(Memstore.from_client(redis.Redis()), Memstore)
+Memstore.from_client(redis.Redis(), redis.asyncio.Redis(), ttl=None)
+Memstore.from_client(async_client=redis.asyncio.Redis(), max_turns=3)
+Memstore.from_client(redis.Redis(), max_connections=5)  # type: ignore[call-arg]
+
+
+class MyStore(Memstore):
+    pass
+
+
+assert_type(MyStore.from_url(), MyStore)
+
+with Memstore.from_url() as store:
+    assert_type(store, Memstore)
+
+assert_type(store.status, Status)
+assert_type(store.status.backend, str)
+assert_type(store.status.degraded, bool)
+assert_type(store.status.pending, int)
+assert_type(store.status.since, datetime | None)
+store.close()
+
+history = store.history("session", max_messages=20, ttl=None)
+assert_type(history, ChatMessageHistory)
+base: BaseChatMessageHistory = store.get_session_history("session")
+
+assert_type(store.sessions(), Iterator[SessionInfo])
+for info in store.sessions(match="user-7/*"):
+    assert_type(info.session_id, str)
+    assert_type(info.messages, int)
+    assert_type(info.turns, int)
+    assert_type(info.total, int)
+    assert_type(info.ttl, float | None)
+    assert_type(info.summary, bool)
+    assert_type(info.created, datetime)
+    assert_type(info.updated, datetime)
+
+
+async def stores() -> None:
+    async with Memstore.from_url() as store:
+        assert_type(store, Memstore)
+        assert_type(store.asessions("user-7/*"), AsyncIterator[SessionInfo])
+        async for info in store.asessions():
+            assert_type(info, SessionInfo)
+    await store.aclose()
+
+
+settings = MemstoreSettings.load()
+assert_type(settings, MemstoreSettings)
+assert_type(settings.url(), str)
+Memstore.from_url(settings.url(), **settings.options())
+
+
+# Histories
+
+base = history
+base = RedisChatMessageHistory("session")
+base = LocalChatMessageHistory("session")
+RedisChatMessageHistory("session", "redis://localhost:6379/0", "chat", 3600)
+RedisChatMessageHistory("session", url="redis://localhost:6379/0", ttl=timedelta(hours=1), max_messages=20)
+RedisChatMessageHistory("session", redis_client=redis.Redis(), async_client=redis.asyncio.Redis(), key_prefix="chat")
+RedisChatMessageHistory("session", redis_url="redis://localhost:6379/0", max_connections=5, socket_timeout=None)
+LocalChatMessageHistory("session", name="tests", max_messages=20, ttl=None)
+LocalChatMessageHistory("session", max_connections=5)  # type: ignore[call-arg]
+
+assert_type(history.session_id, str)
+assert_type(history.keys.messages, str)
+assert_type(history.add_messages([HumanMessage("a"), AIMessage("b")]), None)
+history.add_messages((HumanMessage("a"),))
+history.add_messages("a")  # type: ignore[arg-type]
+history.add_message(HumanMessage("a"))
+history.add_user_message("a")
+history.add_user_message(HumanMessage("a"))
+history.add_ai_message("b")
+history.add_ai_message(AIMessage("b"))
+assert_type(history.messages, list[BaseMessage])
+assert_type(history.summary, str | None)
+history.set_summary("s")
+history.set_summary(None)
+assert_type(history.turns, int)
+assert_type(history.register_turn(), int)
+assert_type(history.pop(), list[BaseMessage])
+history.pop(2)
+assert_type(history.touch(), bool)
+assert_type(history.clear(), None)
+
+snapshot = history.snapshot()
+assert_type(snapshot, Snapshot)
+assert_type(snapshot.messages, list[BaseMessage])
+assert_type(snapshot.summary, str | None)
+assert_type(snapshot.turns, int)
+assert_type(snapshot.total, int)
+assert_type(snapshot.ttl, float | None)
+
+
+async def histories() -> None:
+    await history.aadd_messages([HumanMessage("a")])
+    await history.aadd_message(HumanMessage("a"))
+    await history.aadd_user_message("a")
+    await history.aadd_ai_message("b")
+    assert_type(await history.aget_messages(), list[BaseMessage])
+    assert_type(await history.aget_summary(), str | None)
+    await history.aset_summary("s")
+    assert_type(await history.aget_turns(), int)
+    assert_type(await history.aregister_turn(), int)
+    assert_type(await history.asnapshot(), Snapshot)
+    assert_type(await history.apop(2), list[BaseMessage])
+    assert_type(await history.atouch(), bool)
+    assert_type(await history.aclear(), None)
+
+
+# Runnables
+
+
+def answer(messages: list[BaseMessage]) -> AIMessage:
+    return AIMessage("b")
+
+
+chat = RunnableWithHistory(RunnableLambda(answer), store.history)
+runnable: Runnable[Any, Any] = chat
+RunnableWithHistory(answer, store.history)
+RunnableWithHistory(
+    answer,
+    lambda user, conversation: store.history(f"{user}/{conversation}"),
+    input_messages_key="question",
+    output_messages_key="answer",
+    history_messages_key="history",
+    history_factory_config=[
+        ConfigurableFieldSpec(id="user", annotation=str),
+        ConfigurableFieldSpec(id="conversation", annotation=str),
+    ],
+    save_input_on_error=True,
+)
+config: RunnableConfig = {"configurable": {"session_id": "session"}}
+chat.invoke("a", config)
+chat.invoke([HumanMessage("a")], config)
+chat.invoke({"question": "a"}, config)
+chat.batch(["a", "b"], [config, config])
+for _ in chat.stream("a", config):
+    pass
+assert_type(chat.config_specs, list[ConfigurableFieldSpec])
+
+
+async def runnables() -> None:
+    await chat.ainvoke("a", config)
+    await chat.abatch(["a"], config)
+    async for _ in chat.astream("a", config):
+        pass
+
+
+RunnableWithMessageHistory(RunnableLambda(answer), store.get_session_history)
+
+
+# Errors
+
+errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, BackendError]
+refusals: list[type[BackendError]] = [BackendUnavailable, BackendFull, BackendClosed]
+values: list[type[ValueError]] = [MessageEncodeError, MessageDecodeError]
