@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -18,18 +19,19 @@ from redis.retry import Retry
 from typing_extensions import Unpack
 
 from langchain_memstore._version import __version__
+from langchain_memstore.backends.loop_pool import LoopPool
 from langchain_memstore.options import ConnectionOptions, check_count, check_seconds
 
 SCHEMES = ("redis", "rediss", "unix")
 HEALTH_CHECK_INTERVAL = 30  # seconds that a connection may idle before it is tried before use
-
-AsyncPool = tuple[Any, asyncio.Semaphore]
 
 MakePool = Callable[[bool], Any]
 """Makes a connection pool: for the running event loop where its argument is True, else for threads."""
 
 _shared: dict[tuple[Any, ...], Connections] = {}
 _shared_lock = threading.Lock()
+_twins: weakref.WeakKeyDictionary[Any, Connections] = weakref.WeakKeyDictionary()
+"""By the pool of a client that was lent: connections like its own, for the face and the loops that it cannot serve."""
 
 
 class Connections:
@@ -49,7 +51,7 @@ class Connections:
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._pool: Any = None
-        self._loops: dict[asyncio.AbstractEventLoop, tuple[AsyncPool, AsyncGenerator[None]]] = {}
+        self._loops: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, LoopPool] = weakref.WeakValueDictionary()
 
     @classmethod
     def of_url(cls, url: str, **options: Unpack[ConnectionOptions]) -> Connections:
@@ -78,24 +80,14 @@ class Connections:
                     self._pool = self._make_pool(False)
         return self._pool
 
-    async def async_pool(self) -> AsyncPool:
-        """Return the pool for the running event loop, and what to hold for as long as one of its connections."""
+    async def async_pool(self) -> LoopPool:
+        """Return the pool for the running event loop."""
         loop = asyncio.get_running_loop()
-        held = self._loops.get(loop)
-        if held is None:
-            pool = self._make_pool(True)
-            held = _gated(pool), _close_with_loop(pool, weakref.ref(self))
-            with self._lock:
-                for closed in [other for other in self._loops if other.is_closed()]:  # without having been shut down
-                    del self._loops[closed]
-                self._loops[loop] = held
-            await anext(held[1])
-        return held[0]
-
-    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let go of an event loop that shuts down."""
-        with self._lock:
-            self._loops.pop(loop, None)
+        pool = self._loops.get(loop)
+        if pool is None:
+            pool = self._loops[loop] = LoopPool(self._make_pool(True), self)
+            await pool.open()
+        return pool
 
     def retain(self, user: object) -> None:
         """Count a user, until it lets go of the connections or is no more.
@@ -118,16 +110,19 @@ class Connections:
             return True
 
     def close(self) -> None:
-        """Close the pool for threads; those of event loops close with their loops."""
+        """Close the pool for threads, and leave those of event loops to their loops."""
         if self._pool is not None:
             self._pool.disconnect()
+        for pool in list(self._loops.values()):
+            pool.abandoned = True
+        self._loops.clear()
 
     async def aclose(self) -> None:
         """Close the pool for threads and the running event loop's."""
+        pool = self._loops.pop(asyncio.get_running_loop(), None)
         self.close()
-        held = self._loops.get(asyncio.get_running_loop())
-        if held is not None:
-            await held[1].aclose()
+        if pool is not None:
+            await pool.aclose()
 
 
 class Borrowed(Connections):
@@ -150,46 +145,45 @@ class Borrowed(Connections):
             raise ValueError(f"redis_client must be a redis.Redis, not {type(client)}")
         if async_client is not None and not isinstance(async_client, redis.asyncio.Redis):
             raise ValueError(f"async_client must be a redis.asyncio.Redis, not {type(async_client)}")
-        lent: Any = client if client is not None else async_client
-        super().__init__(lambda asynchronous: _pool_like(lent.connection_pool, asynchronous))
+        self._clients = client, async_client  # which close their connections when they are no more
         self._lent = client.connection_pool if client is not None else None
-        self._lent_async = _gated(async_client.connection_pool) if async_client is not None else None
+        self._lent_async = LoopPool(async_client.connection_pool, self) if async_client is not None else None
         self._lent_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        lent: Any = client if client is not None else async_client
+        like_lent = functools.partial(_pool_like, weakref.ref(lent.connection_pool))
+        with _shared_lock:
+            self._twin = _twins.setdefault(lent.connection_pool, Connections(like_lent))
 
     @property
     def pool(self) -> Any:
         """The pool for threads."""
-        return self._lent or super().pool
+        return self._lent or self._twin.pool
 
-    async def async_pool(self) -> AsyncPool:
-        """Return the pool for the running event loop, and what to hold for as long as one of its connections."""
+    async def async_pool(self) -> LoopPool:
+        """Return the pool for the running event loop."""
         if self._lent_async is not None:
             loop = asyncio.get_running_loop()
             if self._lent_loop is None:
                 self._lent_loop = weakref.ref(loop)
             if self._lent_loop() is loop:
                 return self._lent_async
-        return await super().async_pool()
+        return await self._twin.async_pool()
 
+    def retain(self, user: object) -> None:
+        """Count a user of the connections that are not borrowed."""
+        self._twin.retain(user)
 
-def _gated(pool: Any) -> AsyncPool:
-    """Add a semaphore, on which to wait for a free connection.
+    def release(self, user: object) -> bool:
+        """Let go of the connections that are not borrowed; tells whether this was their last user."""
+        return self._twin.release(user)
 
-    redis-py's plain pool does not wait. Its waiting pool wakes one task for a free connection, and forgets the others
-    when that one is cancelled just then, which `asyncio.Condition` mends in Python 3.13
-    (https://github.com/python/cpython/issues/112202).
-    """
-    return pool, asyncio.Semaphore(pool.max_connections)
+    def close(self) -> None:
+        """Close what is not borrowed, for threads."""
+        self._twin.close()
 
-
-async def _close_with_loop(pool: Any, owner: weakref.ref[Connections]) -> AsyncGenerator[None]:
-    """Close a pool when the event loop shuts its asynchronous generators down."""
-    try:
-        yield
-    finally:
-        if (connections := owner()) is not None:
-            connections.forget(asyncio.get_running_loop())
-        await pool.disconnect()
+    async def aclose(self) -> None:
+        """Close what is not borrowed, for threads and the running event loop."""
+        await self._twin.aclose()
 
 
 def _settings(options: ConnectionOptions) -> dict[str, Any]:
@@ -250,7 +244,8 @@ _COMMON |= {"socket_timeout", "socket_connect_timeout", "socket_keepalive", "soc
 _COMMON |= {"health_check_interval"}
 
 
-def _pool_like(pool: Any, asynchronous: bool) -> Any:
+def _pool_like(lent: weakref.ref[Any], asynchronous: bool) -> Any:
+    pool: Any = lent()
     for twins in _TWINS:
         if pool.connection_class in twins:
             settings = {k: v for k, v in pool.connection_kwargs.items() if k in _COMMON or k.startswith("ssl_")}

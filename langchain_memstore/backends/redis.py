@@ -144,9 +144,9 @@ class RedisBackend:
             pool.release(connection)
 
     async def _aexchange(self, commands: list[Command]) -> list[Any]:
-        pool, gate = await self._connections.async_pool()
-        async with gate:
-            connection = await pool.get_connection()
+        pool = await self._connections.async_pool()
+        async with pool.gate:
+            connection = await pool.pool.get_connection()
             try:
                 await connection.send_packed_command(connection.pack_commands(commands))
                 replies: list[Any] = []
@@ -160,7 +160,7 @@ class RedisBackend:
                 await connection.disconnect(nowait=True)  # an answer may still be under way
                 raise
             finally:
-                await pool.release(connection)
+                await pool.pool.release(connection)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -9,7 +9,7 @@ local done = recall(held[1], ARGV[1])
 if done then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
-local turns = tonumber(redis.call('GET', KEYS[3]) or 0)
+local turns = turn_count(KEYS[3])
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 
 local length

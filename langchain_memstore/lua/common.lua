@@ -10,6 +10,13 @@ local function recall(batches, id)
   return last and string.sub(batches, last + 1, string.find(batches, ';', last, true) - 1)
 end
 
+-- The turn counter; nothing where its key holds something else, on which INCRBY would fail after other writes.
+local function turn_count(key)
+  local held = redis.call('GET', key)
+  if not held then return 0 end
+  return #held < 16 and string.find(held, '^%d+$') and tonumber(held)
+end
+
 local function milliseconds()
   local now = redis.call('TIME')
   return now[1] * 1000 + math.floor(now[2] / 1000)

@@ -1,0 +1,1 @@
+"""How fast langchain-memstore is: ratios against floors and peers, on a real Redis server."""

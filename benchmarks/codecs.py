@@ -1,0 +1,40 @@
+"""The codec alone: messages to bytes and back, without a server."""
+
+from __future__ import annotations
+
+import json
+
+from langchain_core.messages import message_to_dict, messages_from_dict
+
+from benchmarks import cheapest
+from benchmarks.messages import conversation
+from benchmarks.rounds import Measured, interleave, timed
+from langchain_memstore import codec
+
+PLAIN = "plain LangChain"
+MESSAGES = 50
+
+
+def encoding(seconds: float) -> Measured:
+    """Measure encoding, a message."""
+    messages = conversation(MESSAGES)
+    blocks = {
+        PLAIN: timed(lambda: [json.dumps(message_to_dict(message)) for message in messages]),
+        "floor B": timed(lambda: [cheapest.encode(message) for message in messages]),
+        "memstore": timed(lambda: codec.encode(messages)),
+    }
+    return interleave(blocks, seconds, shares=MESSAGES)
+
+
+def decoding(seconds: float) -> Measured:
+    """Measure decoding, a message."""
+    messages = conversation(MESSAGES)
+    plain = [json.dumps(message_to_dict(message)) for message in messages]
+    cheap = [cheapest.encode(message) for message in messages]
+    ours = codec.encode(messages)
+    blocks = {
+        PLAIN: timed(lambda: messages_from_dict([json.loads(entry) for entry in plain])),
+        "floor B": timed(lambda: [cheapest.decode(entry) for entry in cheap]),
+        "memstore": timed(lambda: [codec.decode(entry) for entry in ours]),
+    }
+    return interleave(blocks, seconds, shares=MESSAGES)

@@ -1,0 +1,11 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+pytest.register_assert_rewrite("langchain_memstore.testing")
+
+settings.register_profile("memstore", deadline=None, print_blob=True)  # slow machines are no failures
+settings.load_profile("memstore")

@@ -1,0 +1,77 @@
+"""Connections that break lose nothing and repeat nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from langchain_memstore import codec
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.connections import Borrowed, Connections
+from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.session import Append, Pop, Read, RegisterTurn, SetSummary
+from langchain_memstore.testing import Execute
+from langchain_memstore.window import Bounds
+
+from .proxy import LostReplies, Proxy, RandomCuts
+from .servers import PASSWORD, USER, Server
+
+KEYS = SessionKeys("conversation", "session")
+BOUNDS = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
+TTL = 60_000
+PAIRS = [(b'{"type":"human","data":"%d"}' % number, b'{"type":"ai","data":"%d"}' % number) for number in range(200)]
+
+MakeBackend = Callable[[int], Backend]
+
+
+@pytest.fixture(params=["own connections", "bare client"])
+def make_backend(request: pytest.FixtureRequest, server: Server) -> Iterator[MakeBackend]:
+    """Makes a backend that reaches the server through another port, and closes it after the test."""
+    with ExitStack() as stack:
+
+        def make(port: int) -> RedisBackend:
+            if request.param == "own connections":
+                connections = Connections.of_url(server.url.replace(str(server.port), str(port)))
+            else:
+                retry = Retry(NoBackoff(), 0)  # nothing is tried again
+                client = redis.Redis("127.0.0.1", port, username=USER, password=PASSWORD, retry=retry)
+                connections = Borrowed(stack.enter_context(client), None)
+            backend = RedisBackend(connections)
+            stack.callback(backend.close)
+            return backend
+
+        yield make
+
+
+def converse(execute: Execute) -> None:
+    """Append, count and pop, and look whether each was done once."""
+    for number, pair in enumerate(PAIRS, 1):
+        assert execute(Append(KEYS, pair, BOUNDS, TTL)) == (2 * number, 2 * number, number, 0)
+    assert [execute(RegisterTurn(KEYS, TTL)) for _ in range(20)] == list(range(201, 221))
+    for pair in PAIRS[:-21:-1]:
+        assert execute(Pop(KEYS, 2, codec.TURN_STARTS, TTL)) == list(pair)
+    execute(SetSummary(KEYS, "short", TTL))
+    expected = [entry for pair in PAIRS[:180] for entry in pair]
+    assert execute(Read(KEYS, TTL, refresh=False))[:4] == (expected, "short", 200, 400)
+
+
+def test_lost_replies(server: Server, make_backend: MakeBackend, face: Callable[[Backend], Execute]) -> None:
+    replies = LostReplies()
+    with Proxy(server.port, lambda: replies) as proxy:
+        converse(face(make_backend(proxy.port)))
+    assert replies.lost >= 100
+
+
+def test_connections_cut_anywhere(
+    server: Server, make_backend: MakeBackend, face: Callable[[Backend], Execute]
+) -> None:
+    cuts = RandomCuts(seed=7)
+    with Proxy(server.port, cuts.plan) as proxy:
+        converse(face(make_backend(proxy.port)))
+    assert cuts.connections >= 20

@@ -1,0 +1,116 @@
+"""The pure rules of windows, against the plainest way to say them.
+
+Conversations are written as letters: h a human message, a an AI message, r a result.
+"""
+
+from __future__ import annotations
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from langchain_memstore.window import Bounds, bounded_start, fit_tokens, legal_start, turns_start
+
+conversations = st.text("har", max_size=12)
+bounds = st.one_of(st.none(), st.integers(1, 8))
+
+
+def is_result(kind: str) -> bool:
+    return kind == "r"
+
+
+def entries(conversation: str) -> list[bytes]:
+    return [{"h": b"human %d", "a": b"ai %d", "r": b"tool %d"}[kind] % i for i, kind in enumerate(conversation)]
+
+
+def kept(conversation: str, max_messages: int | None = None, max_turns: int | None = None) -> str:
+    start = bounded_start(entries(conversation), Bounds(max_messages, max_turns, (b"tool", b"function"), (b"human",)))
+    return conversation[start:]
+
+
+@given(conversations, st.integers(-2, 12))
+def test_a_cut_moves_to_the_next_message_that_is_no_result_or_else_back_to_the_last(said: str, cut: int) -> None:
+    assume(cut < max(len(said), 1))
+    legal = [i for i, kind in enumerate(said) if kind != "r"]
+    if cut <= 0:
+        expected = 0
+    elif legal and legal[-1] >= cut:
+        expected = min(i for i in legal if i >= cut)
+    else:
+        expected = legal[-1] if legal else 0
+    assert legal_start(len(said), cut, lambda i: said[i] == "r") == expected
+
+
+@given(conversations, st.integers(1, 5))
+def test_the_last_turns_start_at_a_human_message(said: str, most: int) -> None:
+    humans = [i for i, kind in enumerate(said) if kind == "h"]
+    start = turns_start(len(said), most, lambda i: said[i] == "h")
+    assert start == (humans[-most] if len(humans) >= most else 0)
+
+
+@given(conversations, bounds, bounds)
+def test_a_window_is_legal_and_within_its_bounds(said: str, max_messages: int | None, max_turns: int | None) -> None:
+    window = kept(said, max_messages, max_turns)
+    assert said.endswith(window)
+    assert bool(window) == bool(said)
+    if window != said:
+        assert not window.startswith("r")
+    if max_turns is not None:
+        assert window.count("h") <= max_turns
+    if max_messages is not None and len(window) > max_messages:  # a single call group that is larger than the bound
+        assert set(window[1:]) <= {"r"}
+
+
+@given(conversations, bounds, bounds)
+def test_no_more_is_cut_than_the_rules_ask_for(said: str, max_messages: int | None, max_turns: int | None) -> None:
+    """Every longer legal window would break a bound."""
+    window = kept(said, max_messages, max_turns)
+    for longer in (said[start:] for start in range(len(said) - len(window))):
+        turns = longer.count("h") + (not longer.startswith("h"))  # what comes before the first turn counts as one
+        assert (
+            (longer != said and longer.startswith("r"))
+            or (max_messages is not None and len(longer) > max_messages)
+            or (max_turns is not None and turns > max_turns)
+        )
+
+
+@given(conversations, bounds, bounds)
+def test_a_window_is_cut_once(said: str, max_messages: int | None, max_turns: int | None) -> None:
+    window = kept(said, max_messages, max_turns)
+    assert kept(window, max_messages, max_turns) == window
+
+
+def test_examples() -> None:
+    assert kept("harra", 3) == "a"
+    assert kept("harrr", 2) == "arrr"
+    assert kept("haharah", 5, 2) == "harah"
+    assert kept("rra", 3) == "rra"
+    assert kept("rrr", 1) == "rrr"
+    assert kept("ahaha", None, 2) == "haha"
+    assert kept("ahaha", None, 3) == "ahaha"
+    assert kept("haharara", 4, 1) == "rara"[1:]
+    assert kept("") == kept("", 1, 1) == ""
+
+
+@given(conversations, st.integers(0, 30), st.integers(0, 5), st.data())
+def test_the_longest_legal_window_that_fits(said: str, budget: int, head: int, data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(0, 6), min_size=len(said), max_size=len(said)))
+    run = list(zip(said, sizes, strict=True))
+
+    def count(part: object) -> int:
+        return head + sum(size for _, size in part)  # type: ignore[attr-defined]
+
+    legal = [i for i, kind in enumerate(said) if i == 0 or kind != "r"] or [0]
+    fitting = [i for i in legal if count(run[i:]) <= budget]
+    expected = (min(fitting), True) if fitting else (max(legal), False)
+    assert fit_tokens(run, budget, count, lambda message: is_result(message[0])) == expected
+
+
+def test_counting_takes_logarithmic_time() -> None:
+    counted = []
+
+    def count(part: object) -> int:
+        counted.append(part)
+        return len(part)  # type: ignore[arg-type]
+
+    assert fit_tokens("ha" * 5_000, 7, count, is_result) == (9_993, True)
+    assert len(counted) < 20
