@@ -1,9 +1,11 @@
--- Set the summary of a session, or remove it.
+-- Set the summary of a session, or remove it; a summary that is being made is refused then.
 -- KEYS  see common.lua
 -- ARGV  3 the summary ('': remove it)
 
 local held = redis.call('HMGET', KEYS[2], 'batches')
 if recall(held[1], ARGV[1]) then return end
+redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
+redis.call('HDEL', KEYS[2], 'claim')
 
 if ARGV[3] == '' then
   if redis.call('DEL', KEYS[4]) == 0 then return end
