@@ -18,7 +18,6 @@ from benchmarks.report import Section, Target, setting, setting_line, targets_ta
 from benchmarks.rounds import Measured  # noqa: E402
 from benchmarks.server import redis_server  # noqa: E402
 
-
 LEGEND = """The first column of numbers is what one operation takes; the others are ratios to it, less is better: the
 median of the ratios of all rounds, and their quartiles. README.md says who the contenders are."""
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_memstore._version import __version__
 
 if TYPE_CHECKING:
-    from langchain_memstore.backends.base import Status
+    from langchain_memstore.backends.base import Status, SummaryFailure
+    from langchain_memstore.conversation import Snapshot
     from langchain_memstore.errors import (
         BackendClosed,
         BackendError,
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
         ChatMessageHistory,
         LocalChatMessageHistory,
         RedisChatMessageHistory,
-        Snapshot,
     )
-    from langchain_memstore.memstore import Memstore
+    from langchain_memstore.memstore import Memstore, SearchHit
     from langchain_memstore.ops.listing import SessionInfo
     from langchain_memstore.runnable import RunnableWithHistory
     from langchain_memstore.settings import MemstoreSettings
@@ -46,9 +46,11 @@ _HOMES = {
     "MessageEncodeError": "errors",
     "RedisChatMessageHistory": "history",
     "RunnableWithHistory": "runnable",
+    "SearchHit": "memstore",
     "SessionInfo": "ops.listing",
-    "Snapshot": "history",
+    "Snapshot": "conversation",
     "Status": "backends.base",
+    "SummaryFailure": "backends.base",
 }
 
 __all__ = [
@@ -65,9 +67,11 @@ __all__ = [
     "MessageEncodeError",
     "RedisChatMessageHistory",
     "RunnableWithHistory",
+    "SearchHit",
     "SessionInfo",
     "Snapshot",
     "Status",
+    "SummaryFailure",
     "__version__",
 ]
 

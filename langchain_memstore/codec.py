@@ -12,8 +12,9 @@ again, which takes a fifth of the time; any other takes langchain-core's own roa
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from langchain_core.messages import (
@@ -33,6 +34,8 @@ from pydantic import BaseModel, ValidationError
 
 from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
 from langchain_memstore.tagged import pack, unpack
+
+logger = logging.getLogger(__name__)
 
 MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
     "human": HumanMessage,
@@ -200,6 +203,37 @@ def decode(entry: bytes | str) -> BaseMessage:
 
 
 _QUOTE = ord('"')
+
+
+def decode_entries(
+    entries: Iterable[bytes], session_id: str, on_corrupt: Literal["skip", "raise"]
+) -> list[BaseMessage]:
+    """Decode the entries of a session.
+
+    Args:
+        entries: What `encode` made.
+        session_id: Whose they are, for the error and the warning.
+        on_corrupt: Whether to `skip` an entry that is not a message, with one logged warning for all, or to `raise`.
+
+    Raises:
+        MessageDecodeError: An entry is not a message, where that is to be raised.
+    """
+    messages, corrupt = [], []
+    for index, entry in enumerate(entries):
+        try:
+            messages.append(decode(entry))
+        except MessageDecodeError as error:
+            if on_corrupt == "raise":
+                raise MessageDecodeError(
+                    f"session {session_id!r}, entry {index}: {error}; repair or clear the session, or read with "
+                    'on_corrupt="skip"'
+                ) from error
+            corrupt.append(index)
+    if corrupt:
+        logger.warning("session %r: skipped entries that are not messages, at index %s", session_id, corrupt)
+    return messages
+
+
 _new = object.__new__
 _set_fields = BaseModel.__dict__["__dict__"].__set__
 _set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__

@@ -3,6 +3,7 @@
     MemstoreError
     ├── MessageEncodeError (also a ValueError)    a message cannot be stored without loss
     ├── MessageDecodeError (also a ValueError)    a stored entry is not a message
+    ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
         ├── BackendFull                           the store is out of memory
@@ -24,6 +25,10 @@ class MessageEncodeError(MemstoreError, ValueError):
 
 class MessageDecodeError(MemstoreError, ValueError):
     """A stored entry cannot be read back as a message."""
+
+
+class SummaryError(MemstoreError):
+    """No summary was made: its text is empty, or its claim void. It is logged, and never raised at a caller."""
 
 
 class BackendError(MemstoreError):

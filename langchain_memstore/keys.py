@@ -67,15 +67,19 @@ class SessionKeys:
     """Integer: the turn counter."""
     summary: str = field(init=False, repr=False, compare=False)
     """String: the rolling summary."""
+    evicted: str = field(init=False, repr=False, compare=False)
+    """List of the entries that left the window and wait to be summarised."""
+    lease: str = field(init=False, repr=False, compare=False)
+    """String: who is summarising the session now; expires by itself."""
 
     def __post_init__(self) -> None:
         head, tag = _escape(check_name("key_prefix", self.prefix)), _escape(check_name("session_id", self.session_id))
-        for kind in ("messages", "meta", "turns", "summary"):
+        for kind in ("messages", "meta", "turns", "summary", "evicted", "lease"):
             object.__setattr__(self, kind, f"{head}:{kind}:{{{tag}}}")
 
     def siblings(self) -> tuple[str, ...]:
         """Return the keys that expire together, in the order in which the scripts take them."""
-        return (self.messages, self.meta, self.turns, self.summary)
+        return (self.messages, self.meta, self.turns, self.summary, self.evicted)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import BaseMessage
 from typing_extensions import Self, Unpack
 
 from langchain_memstore.backends.base import Backend, Status
-from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.history import ChatMessageHistory, RunHistory
-from langchain_memstore.keys import SessionKeys, SessionPattern
-from langchain_memstore.ops.listing import Page, Scan, SessionInfo, Stats
-from langchain_memstore.options import ConnectionOptions, HistoryOptions, Options, Policy, split_options
+from langchain_memstore.backends.urls import LOCAL, backend_of_url
+from langchain_memstore.codec import decode_entries
+from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.listing import Listing, SessionInfo
+from langchain_memstore.ops.reading import ReadEntries
+from langchain_memstore.options import (
+    HistoryOptions,
+    Options,
+    Policy,
+    check_count,
+    split_options,
+)
+from langchain_memstore.search import Query
 
-LOCAL_SCHEME = "memory://"
+if TYPE_CHECKING:
+    from langchain_memstore.compaction import Compactor
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """A message that a search over conversations has found."""
+
+    session_id: str
+    """In which conversation."""
+    message: BaseMessage
+    """The message."""
 
 
 class Memstore:
@@ -35,9 +58,10 @@ class Memstore:
     def __init__(self, backend: Backend, **options: Unpack[HistoryOptions]) -> None:
         self._backend = backend
         self._policy = Policy(**options)
+        self._compactor: Compactor | None = None
 
     @classmethod
-    def from_url(cls, url: str = LOCAL_SCHEME, **options: Unpack[Options]) -> Self:
+    def from_url(cls, url: str = LOCAL, **options: Unpack[Options]) -> Self:
         """Make a store at a URL, without connecting yet.
 
         Args:
@@ -50,7 +74,7 @@ class Memstore:
         """
         history_options, connection_options = split_options(options)
         Policy(**history_options)
-        return cls(_backend(url, connection_options), **history_options)
+        return cls(backend_of_url(url, connection_options), **history_options)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
@@ -92,7 +116,8 @@ class Memstore:
     @property
     def status(self) -> Status:
         """How the store does: what a health endpoint shows. Looking does no I/O."""
-        return self._backend.status
+        failures = self._compactor.failures if self._compactor is not None else ()
+        return replace(self._backend.status, summary_failures=failures)
 
     def history(self, session_id: str, **options: Unpack[HistoryOptions]) -> ChatMessageHistory:
         """Return the history of a conversation.
@@ -104,7 +129,8 @@ class Memstore:
         Raises:
             ValueError: The session id is not a non-empty text, or an option makes no sense.
         """
-        return ChatMessageHistory(session_id, self._backend, self._policy.with_options(**options))
+        policy = self._policy.with_options(**options)
+        return ChatMessageHistory(session_id, self._backend, policy, self._compactor_for(policy))
 
     def get_session_history(self, session_id: str) -> RunHistory:
         """Return the history of a conversation for one run of `RunnableWithMessageHistory`.
@@ -118,7 +144,7 @@ class Memstore:
         Raises:
             ValueError: The session id is not a non-empty text.
         """
-        return RunHistory(session_id, self._backend, self._policy)
+        return RunHistory(session_id, self._backend, self._policy, self._compactor_for(self._policy))
 
     def sessions(self, match: str = "*") -> Iterator[SessionInfo]:
         """List conversations, page by page; every one that exists all the while is listed once.
@@ -133,7 +159,7 @@ class Memstore:
             ValueError: The pattern is not a non-empty text.
             BackendError: The store refused or could not be reached.
         """
-        listing = _Listing(self._policy.key_prefix, match)
+        listing = Listing(self._policy.key_prefix, match)
         while (scan := listing.next_page()) is not None:
             stats = listing.stats(self._backend.execute(scan))
             if stats.sessions:
@@ -141,20 +167,129 @@ class Memstore:
 
     async def asessions(self, match: str = "*") -> AsyncIterator[SessionInfo]:
         """List conversations; the async face of `sessions`."""
-        listing = _Listing(self._policy.key_prefix, match)
+        listing = Listing(self._policy.key_prefix, match)
         while (scan := listing.next_page()) is not None:
             stats = listing.stats(await self._backend.aexecute(scan))
             if stats.sessions:
                 for info in await self._backend.aexecute(stats):
                     yield info
 
+    def search(
+        self,
+        text: str,
+        *,
+        match: str = "*",
+        case_sensitive: bool = False,
+        types: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[SearchHit]:
+        """Find messages in all conversations, as the listing goes on; no TTL is refreshed.
+
+        Args:
+            text: What a message's text, or its tool calls, must hold.
+            match: In which sessions; see `sessions`.
+            case_sensitive: Whether capitals matter.
+            types: The types of messages to look at, such as `human` and `ai`; None: all.
+            limit: The most messages to find; None: all.
+
+        Yields:
+            Each message that was found, with its session's id.
+
+        Raises:
+            ValueError: An argument makes no sense.
+            BackendError: The store refused or could not be reached.
+        """
+        query = Query(text, case_sensitive, types, limit)
+        return islice(self._search(query, match), limit)
+
+    def _search(self, query: Query, match: str) -> Iterator[SearchHit]:
+        for info in self.sessions(match):
+            keys = SessionKeys(self._policy.key_prefix, info.session_id)
+            yield from self._hits(query, keys, self._backend.execute(ReadEntries(keys)))
+
+    async def asearch(
+        self,
+        text: str,
+        *,
+        match: str = "*",
+        case_sensitive: bool = False,
+        types: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[SearchHit]:
+        """Find messages in all conversations; the async face of `search`."""
+        query = Query(text, case_sensitive, types, limit)
+        found = 0
+        async for info in self.asessions(match):
+            keys = SessionKeys(self._policy.key_prefix, info.session_id)
+            for hit in self._hits(query, keys, await self._backend.aexecute(ReadEntries(keys))):
+                yield hit
+                found += 1
+                if found == limit:
+                    return
+
+    def _hits(self, query: Query, keys: SessionKeys, entries: list[bytes]) -> Iterator[SearchHit]:
+        messages = decode_entries(entries, keys.session_id, self._policy.on_corrupt)
+        return (SearchHit(keys.session_id, message) for message in messages if query.matches(message))
+
+    def compact_due(self, limit: int | None = None) -> int:
+        """Make the summaries that are due; what a worker process calls in a loop.
+
+        Args:
+            limit: The most summaries to make; None: all that are due.
+
+        Returns:
+            How many summaries were made. One that fails is logged, shown in `status`, and not counted.
+
+        Raises:
+            ValueError: The store has no summarizer, or the limit is not a whole number of at least 1.
+            BackendError: The store refused or could not be reached.
+        """
+        compactor, policy, made = self._summarizing(limit), self._policy, 0
+        for info in self.sessions():
+            if made == limit:
+                break
+            if info.evicted:
+                keys = SessionKeys(policy.key_prefix, info.session_id)
+                made += compactor.compact(keys, policy, policy.summarize_every)
+        return made
+
+    async def acompact_due(self, limit: int | None = None) -> int:
+        """Make the summaries that are due; the async face of `compact_due`."""
+        compactor, policy, made = self._summarizing(limit), self._policy, 0
+        async for info in self.asessions():
+            if made == limit:
+                break
+            if info.evicted:
+                keys = SessionKeys(policy.key_prefix, info.session_id)
+                made += await compactor.acompact(keys, policy, policy.summarize_every)
+        return made
+
     def close(self) -> None:
-        """Let go of what the store owns; what it borrowed stays open. Closing twice is closing once."""
+        """Wait for summaries in the background, then let go of what the store owns; what it borrowed stays open.
+
+        Closing twice is closing once.
+        """
+        if self._compactor is not None:
+            self._compactor.close()
         self._backend.close()
 
     async def aclose(self) -> None:
-        """Let go of what the store owns, the running event loop's connections included."""
+        """Wait for summaries in the background, then let go of what the store owns; the async face of `close`."""
+        if self._compactor is not None:
+            await self._compactor.aclose()
         await self._backend.aclose()
+
+    def _compactor_for(self, policy: Policy) -> Compactor | None:
+        if self._compactor is None:
+            self._compactor = compactor_for(self._backend, policy)
+        return self._compactor
+
+    def _summarizing(self, limit: int | None) -> Compactor:
+        check_count("limit", limit, optional=True)
+        compactor = self._compactor_for(self._policy)
+        if compactor is None or self._policy.summarizer is None:
+            raise ValueError("the store has no summarizer; pass summarizer= when it is made")
+        return compactor
 
     def __enter__(self) -> Self:
         return self
@@ -171,35 +306,3 @@ class Memstore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class _Listing:
-    """Where a listing of sessions has come to."""
-
-    def __init__(self, prefix: str, match: str) -> None:
-        self._pattern = SessionPattern(prefix, match)
-        self._cursor: int | None = None
-        self._seen: set[str] = set()
-
-    def next_page(self) -> Scan | None:
-        """Return the scan for the next page; None: there is none."""
-        return None if self._cursor == 0 else Scan(self._pattern, self._cursor or 0)
-
-    def stats(self, page: Page) -> Stats:
-        """Return the look at the sessions of a page that were not listed before."""
-        self._cursor = page.cursor
-        fresh = [session_id for session_id in dict.fromkeys(page.session_ids) if session_id not in self._seen]
-        self._seen.update(fresh)
-        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in fresh))
-
-
-def _backend(url: str, options: ConnectionOptions) -> Backend:
-    if not isinstance(url, str) or "://" not in url:
-        raise ValueError("the URL must be memory://, redis://, rediss:// or unix://")
-    if url.startswith(LOCAL_SCHEME):
-        name = url.removeprefix(LOCAL_SCHEME)
-        return LocalBackend.shared(name) if name else LocalBackend()
-    from langchain_memstore.backends.connections import Connections
-    from langchain_memstore.backends.redis import RedisBackend
-
-    return RedisBackend(Connections.of_url(url, **options))

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
 
 from langchain_core.messages import BaseMessage
 from typing_extensions import Unpack
 
+from langchain_memstore.codec import RESULTS, TURN_STARTS
 from langchain_memstore.keys import check_name
+from langchain_memstore.window import Bounds
 
 SECONDS_LIMIT = 10**12
 """No option is as many seconds as this: what is longer is a mistake, and Redis cannot count it."""
 
-TokenCounter = Callable[[Sequence[BaseMessage]], int]
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseLanguageModel
+
+    from langchain_memstore.summary import Summarizer
+
+TokenCounter: TypeAlias = "Callable[[Sequence[BaseMessage]], int] | BaseLanguageModel[Any]"
+COUNT = "get_num_tokens_from_messages"  # how a chat model counts tokens
 
 
 class WindowOptions(TypedDict, total=False):
@@ -31,9 +39,30 @@ class WindowOptions(TypedDict, total=False):
     max_tokens: int | None
     """The most tokens that a read returns, the summary counted in; None: no bound (the default)."""
     token_counter: TokenCounter | None
-    """Counts the tokens of messages. Default: `count_tokens_approximately` of langchain-core."""
+    """Counts the tokens of messages: a function, or a chat model that does it. Default: `count_tokens_approximately` of
+    langchain-core."""
     refresh_ttl_on_read: bool
     """Whether reading starts the TTL anew. Default: True."""
+    window: Literal["pairs", "turns"]
+    """Where a window may start: `pairs` never parts tool calls from their results (the default); `turns` starts every
+    window that was cut with a human message as well, where there is one."""
+    dangling_calls: Literal["keep", "drop", "answer"]
+    """What a read does with tool calls that never got their results: `keep` them (the default), `drop` their messages,
+    or `answer` them with a tool message that says that the call was cancelled. Nothing of it is stored."""
+    summarizer: Summarizer | None
+    """Makes the rolling summary of the messages that leave the window: a chat model, a Runnable, or a function, sync or
+    async, of the previous summary and the messages. None: they are dropped (the default)."""
+    summarize: Literal["inline", "background", "manual"]
+    """When summaries are made: `inline`, within the turn that makes one due (the default); in the `background`; or
+    `manual`, by `compact` and `compact_due` alone, perhaps of another process that has the summarizer."""
+    summarize_every: int
+    """How many turns must have passed since the last summary for the next to be due. Default: 5."""
+    lease_time: float | timedelta
+    """Seconds (or a timedelta) for which one summary in the making keeps others from making the same. Default: 60."""
+    max_evicted: int
+    """The most messages that wait to be summarised; past that the oldest are dropped, with a warning. Default: 1000."""
+    summary_template: str
+    """The text of the summary's message; `{summary}` stands for the summary."""
     summary_role: Literal["system", "human"] | None
     """The role of the message with which `messages` begins where there is a summary; None: none. Default: `system`."""
     on_corrupt: Literal["skip", "raise"]
@@ -90,6 +119,14 @@ class Policy:
     token_counter: TokenCounter | None = None
     ttl: float | timedelta | None = 86_400
     refresh_ttl_on_read: bool = True
+    window: Literal["pairs", "turns"] = "pairs"
+    dangling_calls: Literal["keep", "drop", "answer"] = "keep"
+    summarizer: Summarizer | None = None
+    summarize: Literal["inline", "background", "manual"] = "inline"
+    summarize_every: int = 5
+    lease_time: float | timedelta = 60
+    max_evicted: int = 1000
+    summary_template: str = "Summary of the conversation so far:\n{summary}"
     summary_role: Literal["system", "human"] | None = "system"
     on_corrupt: Literal["skip", "raise"] = "skip"
 
@@ -97,24 +134,57 @@ class Policy:
         check_name("key_prefix", self.key_prefix)
         for name in ("max_messages", "max_turns", "max_tokens"):
             check_count(name, getattr(self, name), optional=True)
-        if self.token_counter is not None and not callable(self.token_counter):
-            raise ValueError(f"token_counter must be callable, not {self.token_counter!r}")
+        for name in ("summarize_every", "max_evicted"):
+            check_count(name, getattr(self, name))
+        if self.token_counter is not None and not callable(getattr(self.token_counter, COUNT, self.token_counter)):
+            raise ValueError(f"token_counter must be a function or a chat model, not {self.token_counter!r}")
+        if self.summarizer is not None and not callable(getattr(self.summarizer, "invoke", self.summarizer)):
+            kind = type(self.summarizer).__name__
+            raise ValueError(f"summarizer must be a chat model, a Runnable or a function, not {kind}")
+        if not isinstance(self.summary_template, str) or "{summary}" not in self.summary_template:
+            raise ValueError(f"summary_template must be a text with {{summary}} in it, not {self.summary_template!r}")
         check_seconds("ttl", self.ttl)
         _check_choice("refresh_ttl_on_read", self.refresh_ttl_on_read, (True, False))
+        check_seconds("lease_time", self.lease_time)
+        if self.lease_time is None:
+            raise ValueError("lease_time must be a positive number of seconds, not None")
+        _check_choice("window", self.window, ("pairs", "turns"))
+        _check_choice("dangling_calls", self.dangling_calls, ("keep", "drop", "answer"))
+        _check_choice("summarize", self.summarize, ("inline", "background", "manual"))
         _check_choice("summary_role", self.summary_role, ("system", "human", None))
         _check_choice("on_corrupt", self.on_corrupt, ("skip", "raise"))
 
     @property
     def ttl_ms(self) -> int | None:
         """The TTL in milliseconds; None: no expiry."""
-        if self.ttl is None:
-            return None
-        seconds = self.ttl.total_seconds() if isinstance(self.ttl, timedelta) else self.ttl
-        return max(1, round(seconds * 1000))
+        return None if self.ttl is None else _milliseconds(self.ttl)
+
+    @property
+    def lease_ms(self) -> int:
+        """The lease time in milliseconds."""
+        return _milliseconds(self.lease_time)
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much of a session the store keeps."""
+        keeps_evicted = self.summarizer is not None or self.summarize == "manual"
+        return Bounds(
+            max_messages=self.max_messages,
+            max_turns=self.max_turns,
+            whole_turns=self.window == "turns",
+            max_evicted=self.max_evicted if keeps_evicted else None,
+            results=RESULTS,
+            turn_starts=TURN_STARTS,
+        )
 
     def with_options(self, **options: Unpack[HistoryOptions]) -> Policy:
         """Return the policy with some options changed."""
         return replace(self, **options) if options else self
+
+
+def _milliseconds(duration: float | timedelta) -> int:
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    return max(1, round(seconds * 1000))
 
 
 def check_count(name: str, value: object, *, optional: bool = False) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import (
+    AIMessage,
     BaseMessage,
     FunctionMessage,
     HumanMessage,
@@ -14,10 +16,12 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.utils import count_tokens_approximately
 
-from langchain_memstore.options import Policy
+from langchain_memstore.options import COUNT, Policy
 from langchain_memstore.window import fit_tokens
 
 logger = logging.getLogger(__name__)
+
+CANCELLED = "This call was cancelled before it had a result."
 
 
 def build_prompt(window: list[BaseMessage], summary: str, policy: Policy, session_id: str) -> list[BaseMessage]:
@@ -26,34 +30,73 @@ def build_prompt(window: list[BaseMessage], summary: str, policy: Policy, sessio
     Args:
         window: The messages of the window, oldest first.
         summary: The rolling summary; empty where there is none.
-        policy: The role of the summary's message, and the budget.
+        policy: The role of the summary's message, the budget, and what becomes of calls without results.
         session_id: Which conversation, for the warning.
 
     Returns:
         The messages. Where not even the last message with its tool results fits, that is what they end with, and a
         warning is logged: a prompt is never empty.
     """
+    if policy.dangling_calls != "keep":
+        window = settle_calls(window, answer=policy.dangling_calls == "answer")
     head: list[BaseMessage] = []
     if summary and policy.summary_role is not None:
         role = SystemMessage if policy.summary_role == "system" else HumanMessage
-        head.append(role(f"Summary of the conversation so far:\n{summary}"))
+        head.append(role(policy.summary_template.replace("{summary}", summary)))
     if policy.max_tokens is None:
         return head + window
-    counter = policy.token_counter or count_tokens_approximately
+    counter: Any = getattr(policy.token_counter, COUNT, policy.token_counter) or count_tokens_approximately
 
     def count(run: Sequence[BaseMessage]) -> int:
-        return counter([*head, *run])
+        return int(counter([*head, *run]))
 
-    start, fits = fit_tokens(window, policy.max_tokens, count, is_result)
+    kept, fits = fit_tokens(window, policy.max_tokens, count, is_result, starts_turn, policy.window == "turns")
     if not fits:
         logger.warning(
             "session %r: the last messages alone exceed max_tokens=%d; they are returned all the same",
             session_id,
             policy.max_tokens,
         )
-    return head + window[start:]
+    return head + kept
 
 
 def is_result(message: BaseMessage) -> bool:
     """Tell whether a message is the result of a call, which no window may start with."""
     return isinstance(message, (ToolMessage, FunctionMessage))
+
+
+def starts_turn(message: BaseMessage) -> bool:
+    """Tell whether a message starts a turn."""
+    return isinstance(message, HumanMessage)
+
+
+def settle_calls(messages: list[BaseMessage], *, answer: bool) -> list[BaseMessage]:
+    """Make a conversation acceptable to a model where a run broke off between a call and its result.
+
+    Args:
+        messages: The conversation, oldest first.
+        answer: Whether a call without a result is answered with a message that says that it was cancelled; else the
+            message that made the call goes, with the results that it did get.
+
+    Returns:
+        The conversation, in which every call has its result.
+    """
+    settled: list[BaseMessage] = []
+    at = 0
+    while at < len(messages):
+        message, end = messages[at], at + 1
+        calls = message.tool_calls if isinstance(message, AIMessage) else []
+        while calls and end < len(messages) and isinstance(messages[end], ToolMessage):
+            end += 1
+        group = messages[at:end]
+        answered = {result.tool_call_id for result in group if isinstance(result, ToolMessage)}
+        missing = [call for call in calls if call["id"] not in answered]
+        if answer:
+            group += [
+                ToolMessage(CANCELLED, tool_call_id=call["id"] or "", name=call["name"], status="error")
+                for call in missing
+            ]
+        if answer or not missing:
+            settled += group
+        at = end
+    return settled

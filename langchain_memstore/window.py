@@ -22,15 +22,22 @@ class Bounds:
         max_turns: The most turns to keep, each from an entry that starts a turn up to the next; None: no bound.
         results: How entries begin that never head a window, as none is kept without the entry before it.
         turn_starts: How entries begin that start a turn.
+        whole_turns: Whether a window that was cut starts with an entry that starts a turn, where there is one.
+        max_evicted: The most entries to keep of those that leave the window, until a summary covers them; None: keep
+            none.
     """
 
     max_messages: int | None
     max_turns: int | None
     results: tuple[bytes, ...]
     turn_starts: tuple[bytes, ...]
+    whole_turns: bool = False
+    max_evicted: int | None = None
 
 
-def legal_start(length: int, start: int, is_result: Callable[[int], bool]) -> int:
+def legal_start(
+    length: int, start: int, is_result: Callable[[int], bool], starts_turn: Callable[[int], bool] | None = None
+) -> int:
     """Move the start of a window to where no tool result heads it.
 
     Results at the head go with their call; where that would leave nothing (one call group larger than the window, or
@@ -40,12 +47,18 @@ def legal_start(length: int, start: int, is_result: Callable[[int], bool]) -> in
         length: How many messages there are.
         start: The index where the window would start by its bound alone.
         is_result: Tells whether the message at an index is a tool result.
+        starts_turn: Tells whether the message at an index starts a turn; the window then starts with such a message,
+            where there is one.
 
     Returns:
         The index of the window's first message; 0 where nothing is to be cut.
     """
     if start <= 0:
         return 0
+    if starts_turn is not None:
+        for index in range(start, length):
+            if starts_turn(index):
+                return index
     forward = start
     while forward < length and is_result(forward):
         forward += 1
@@ -87,38 +100,63 @@ def bounded_start(entries: Sequence[bytes], bounds: Bounds) -> int:
         The index of the first entry to keep.
     """
     length, start = len(entries), 0
+
+    def is_result(index: int) -> bool:
+        return entries[index].startswith(bounds.results)
+
+    def starts_turn(index: int) -> bool:
+        return entries[index].startswith(bounds.turn_starts)
+
     if bounds.max_turns is not None:
-        start = turns_start(length, bounds.max_turns, lambda i: entries[i].startswith(bounds.turn_starts))
+        start = turns_start(length, bounds.max_turns, starts_turn)
     if bounds.max_messages is not None:
         start = max(start, length - bounds.max_messages)
-    return legal_start(length, start, lambda i: entries[i].startswith(bounds.results))
+    return legal_start(length, start, is_result, starts_turn if bounds.whole_turns else None)
 
 
 def fit_tokens(
-    messages: Sequence[T], budget: int, count: Callable[[Sequence[T]], int], is_result: Callable[[T], bool]
-) -> tuple[int, bool]:
+    messages: list[T],
+    budget: int,
+    count: Callable[[Sequence[T]], int],
+    is_result: Callable[[T], bool],
+    starts_turn: Callable[[T], bool],
+    whole_turns: bool,
+) -> tuple[list[T], bool]:
     """Find the longest legal window that fits a budget of tokens.
+
+    The message that starts the last turn is kept where it fits, if need be without the middle of that turn.
 
     Args:
         messages: The messages, oldest first.
         budget: The most tokens that the window may count.
         count: Counts the tokens of a run of messages; a longer run never counts less.
         is_result: Tells whether a message is a tool result.
+        starts_turn: Tells whether a message starts a turn.
+        whole_turns: Whether the window is to start a turn.
 
     Returns:
-        The index of the window's first message, and whether the window fits. Where not even the last legal window
-        fits, the index is that one's: a prompt is never empty.
+        The window, and whether it fits. Where not even the last message with its tool results fits, that is the
+        window: it is never empty.
     """
     if count(messages) <= budget:
-        return 0, True
-    starts = [i for i, message in enumerate(messages) if i > 0 and not is_result(message)]
-    low, high = 0, len(starts)  # the starts before `low` are known not to fit, those from `high` on to fit
-    while low < high:
-        middle = (low + high) // 2
-        if count(messages[starts[middle] :]) <= budget:
-            high = middle
-        else:
-            low = middle + 1
-    if low < len(starts):
-        return starts[low], True
-    return (starts[-1] if starts else 0), False
+        return messages, True
+    starts = [i for i, message in enumerate(messages) if not is_result(message)] or [0]
+    turns = [i for i, message in enumerate(messages) if starts_turn(message)]
+
+    def longest(candidates: list[int], first: list[T]) -> list[T] | None:
+        """Return the longest fitting run that starts at one of the candidates, which ascend, after some first ones."""
+        low, high = 0, len(candidates)
+        while low < high:
+            middle = (low + high) // 2
+            if count([*first, *messages[candidates[middle] :]]) <= budget:
+                high = middle
+            else:
+                low = middle + 1
+        return [*first, *messages[candidates[low] :]] if low < len(candidates) else None
+
+    last_turn = turns[-1] if turns else len(messages)
+    window = longest(turns if whole_turns and turns else [i for i in starts if i <= last_turn], [])
+    within = [i for i in starts if i > last_turn]
+    if window is None and within:
+        window = longest(within, [messages[last_turn]]) or longest(within, [])
+    return (messages[starts[-1] :], False) if window is None else (window, True)

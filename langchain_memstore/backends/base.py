@@ -12,6 +12,18 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
+class SummaryFailure:
+    """A summary that could not be made; nothing was lost."""
+
+    session_id: str
+    """Of which conversation."""
+    cause: str
+    """What went wrong."""
+    at: datetime
+    """When."""
+
+
+@dataclass(frozen=True)
 class Status:
     """How a backend does: what a health endpoint shows."""
 
@@ -23,6 +35,8 @@ class Status:
     """How many operations wait to be replayed."""
     since: datetime | None = None
     """Since when the backend is degraded; None: it is not."""
+    summary_failures: tuple[SummaryFailure, ...] = ()
+    """The last summaries that could not be made in this process, oldest first."""
 
 
 class Backend(Protocol):

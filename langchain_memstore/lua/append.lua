@@ -1,22 +1,28 @@
 -- Append entries to a session and bound its window, once for each batch id.
 -- KEYS  see common.lua
 -- ARGV  3 how many of the entries start a turn, 4 most messages (0: no bound), 5 most turns (0: no bound),
---       6 prefixes of the entries that never head a window, 7 prefixes of the entries that start a turn, 8.. the entries
--- returns 'messages in the window,total ever appended,turns,messages that left the window'
+--       6 prefixes of the entries that never head a window, 7 prefixes of the entries that start a turn,
+--       8 whether every window starts with a turn where it can (0, 1),
+--       9 most entries to keep waiting for a summary (0: none wait), 10.. the entries
+-- returns 'messages in the window,total ever appended,turns,messages that left the window,messages that wait,
+--          messages lost of those that waited,turns since the last summary'
 
-local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped')
+local FIRST = 10 -- where the entries start
+local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost')
 local done = recall(held[1], ARGV[1])
 if done then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
 local turns = turn_count(KEYS[3])
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
+local most_waiting = tonumber(ARGV[9])
+local waiting = most_waiting > 0 and redis.call('LLEN', KEYS[5]) or 0
 
 local length
-for first = 8, #ARGV, 1000 do
+for first = FIRST, #ARGV, 1000 do
   length = redis.call('RPUSH', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
 end
-local added = #ARGV - 7
+local added = #ARGV - FIRST + 1
 local new = length == added
 
 local started = tonumber(ARGV[3])
@@ -40,27 +46,49 @@ local function turns_start(most)
   return 0
 end
 
-local function is_result(index)
-  return begins(redis.call('LINDEX', KEYS[1], index), ARGV[6])
+-- The index from `start` on of the first entry that does, or does not, begin with one of the prefixes.
+local function seek(start, prefixes, wanted)
+  while start < length and begins(redis.call('LINDEX', KEYS[1], start), prefixes) ~= wanted do start = start + 1 end
+  return start
 end
 
 -- As window.legal_start: results go with their call; where that leaves nothing, the window starts at the call.
 local function legal_start(start)
-  local forward = start
-  while forward < length and is_result(forward) do forward = forward + 1 end
+  local forward = ARGV[8] == '1' and seek(start, ARGV[7], true) or length
+  if forward == length then forward = seek(start, ARGV[6], false) end
   if forward < length then return forward end
-  while start > 0 and is_result(start) do start = start - 1 end
+  while start > 0 and begins(redis.call('LINDEX', KEYS[1], start), ARGV[6]) do start = start - 1 end
   return start
 end
 
-local start, most_messages, most_turns = 0, tonumber(ARGV[4]), tonumber(ARGV[5])
+-- Let the oldest entries wait for a summary, and tell how many of those that wait were one too many.
+local function evict(count)
+  for first = 0, count - 1, 1000 do
+    local entries = redis.call('LRANGE', KEYS[1], first, math.min(first + 999, count - 1))
+    new = new or waiting == 0
+    waiting = redis.call('RPUSH', KEYS[5], unpack(entries))
+  end
+  local lost = math.max(0, waiting - most_waiting)
+  if lost > 0 then
+    redis.call('LTRIM', KEYS[5], lost, -1)
+    redis.call('HSET', KEYS[2], 'lost', (held[5] or 0) + lost)
+    waiting = most_waiting
+  end
+  return lost
+end
+
+local start, lost, most_messages, most_turns = 0, 0, tonumber(ARGV[4]), tonumber(ARGV[5])
 if most_turns > 0 then start = turns_start(most_turns) end
 if most_messages > 0 then start = math.max(start, length - most_messages) end
 if start > 0 then
   start = legal_start(start)
-  if start > 0 then redis.call('LTRIM', KEYS[1], start, -1) end
+  if start > 0 then
+    if most_waiting > 0 then lost = evict(start) end
+    redis.call('LTRIM', KEYS[1], start, -1)
+  end
 end
 
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
 local total = (held[2] or length - added) + added
-return commit(held[1], length - start .. ',' .. total .. ',' .. turns .. ',' .. start, new, 'total', total)
+local result = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
+return commit(held[1], table.concat(result, ','), new, 'total', total)

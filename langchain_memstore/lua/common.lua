@@ -1,5 +1,5 @@
 -- What the session scripts share. Every script takes
--- KEYS  messages, meta, turns, summary (the keys that expire together)
+-- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
 local RECENT = 1024 -- bytes of recent batch ids and results to keep
@@ -27,12 +27,12 @@ local function expire(ttl, now, new)
   local left = redis.call('PTTL', KEYS[2])
   if ttl == '' then
     if left < 0 then return end
-    for i = 1, #KEYS do redis.call('PERSIST', KEYS[i]) end
+    for i = 1, 5 do redis.call('PERSIST', KEYS[i]) end
     return
   end
   ttl = tonumber(ttl)
   if new or left < 0 or left > ttl or ttl - left > ttl / 100 then
-    for i = 1, #KEYS do redis.call('PEXPIREAT', KEYS[i], now + ttl) end
+    for i = 1, 5 do redis.call('PEXPIREAT', KEYS[i], now + ttl) end
   end
 end
 

@@ -1,14 +1,16 @@
--- Set the summary of a session, or remove it.
+-- Set the summary of a session, or remove it; a summary that is being made is refused then.
 -- KEYS  see common.lua
 -- ARGV  3 the summary ('': remove it)
 
 local held = redis.call('HMGET', KEYS[2], 'batches')
 if recall(held[1], ARGV[1]) then return end
+local old = redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 
--- Asking for the old summary is how a key of another type is refused.
+redis.call('HDEL', KEYS[2], 'claim')
 if ARGV[3] == '' then
-  if not redis.call('GETDEL', KEYS[4]) then return end
+  if not old then return end
+  redis.call('DEL', KEYS[4])
 else
-  redis.call('SET', KEYS[4], ARGV[3], 'GET')
+  redis.call('SET', KEYS[4], ARGV[3])
 end
 commit(held[1], '', true)

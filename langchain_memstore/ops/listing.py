@@ -25,6 +25,8 @@ class SessionInfo:
     """How many messages were ever appended."""
     ttl: float | None
     """Seconds until the session expires; None: it does not."""
+    evicted: int
+    """How many messages wait to be summarised."""
     summary: bool
     """Whether the session has a summary."""
     created: datetime
@@ -95,12 +97,13 @@ class Stats(Op[list[SessionInfo]]):
     sessions: tuple[SessionKeys, ...]
 
     def commands(self) -> list[Command]:
-        """Return five reads for each session."""
+        """Return six reads for each session."""
         commands: list[Command] = []
         for keys in self.sessions:
             commands += [
                 ("HMGET", keys.meta, "total", "created", "updated"),
                 ("LLEN", keys.messages),
+                ("LLEN", keys.evicted),
                 ("GET", keys.turns),
                 ("EXISTS", keys.summary),
                 ("PTTL", keys.meta),
@@ -108,15 +111,16 @@ class Stats(Op[list[SessionInfo]]):
         return commands
 
     def decode(self, reply: list[Any]) -> list[SessionInfo]:
-        """Read five replies for each session."""
+        """Read six replies for each session."""
         found = []
         for at, keys in enumerate(self.sessions):
-            (total, created, updated), messages, turns, summary, left = reply[at * 5 : at * 5 + 5]
+            (total, created, updated), messages, evicted, turns, summary, left = reply[at * 6 : at * 6 + 6]
             if created is not None:
                 found.append(
                     SessionInfo(
                         session_id=keys.session_id,
                         messages=messages,
+                        evicted=evicted,
                         turns=int(turns or 0),
                         total=int(total or 0),
                         ttl=left / 1000 if left >= 0 else None,
@@ -137,6 +141,7 @@ class Stats(Op[list[SessionInfo]]):
                     SessionInfo(
                         session_id=keys.session_id,
                         messages=len(session.messages),
+                        evicted=len(session.evicted),
                         turns=session.turns,
                         total=session.total,
                         ttl=None if left is None else left / 1000,
@@ -146,6 +151,26 @@ class Stats(Op[list[SessionInfo]]):
                     )
                 )
         return found
+
+
+class Listing:
+    """Where a listing of sessions has come to."""
+
+    def __init__(self, prefix: str, match: str) -> None:
+        self._pattern = SessionPattern(prefix, match)
+        self._cursor: int | None = None
+        self._seen: set[str] = set()
+
+    def next_page(self) -> Scan | None:
+        """Return the scan for the next page; None: there is none."""
+        return None if self._cursor == 0 else Scan(self._pattern, self._cursor or 0)
+
+    def stats(self, page: Page) -> Stats:
+        """Return the look at the sessions of a page that were not listed before."""
+        self._cursor = page.cursor
+        fresh = [session_id for session_id in dict.fromkeys(page.session_ids) if session_id not in self._seen]
+        self._seen.update(fresh)
+        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in fresh))
 
 
 def _time(milliseconds: int) -> datetime:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, Op, Script
-from langchain_memstore.ops.sessions import Session, Sessions, worn
+from langchain_memstore.ops.sessions import Session, Sessions
 from langchain_memstore.window import Bounds, bounded_start
 
 R = TypeVar("R")
@@ -46,7 +46,7 @@ class SessionScript(SessionOp[R]):
 
     def arguments(self) -> Command:
         """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
-        return (4, *self.keys.siblings(), self.batch, "" if self.ttl is None else self.ttl, *self.values())
+        return (5, *self.keys.siblings(), self.batch, "" if self.ttl is None else self.ttl, *self.values())
 
     def values(self) -> tuple[Argument, ...]:
         """Return the operation's own arguments."""
@@ -64,6 +64,12 @@ class Appended(NamedTuple):
     """The turn counter."""
     dropped: int
     """How many messages this append pushed out of the window."""
+    waiting: int
+    """How many messages wait to be summarised."""
+    lost: int
+    """How many messages this append dropped of those that waited."""
+    turns_since_summary: int
+    """How many turns have passed since the last summary was claimed."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,13 @@ class Append(SessionScript[Appended]):
             bounds.max_turns or 0,
             b"\n".join(bounds.results),
             b"\n".join(bounds.turn_starts),
+            int(bounds.whole_turns),
+            bounds.max_evicted or 0,
             *self.entries,
         )
 
     def decode(self, reply: bytes) -> Appended:
-        """Read the four numbers."""
+        """Read the numbers."""
         return Appended(*map(int, reply.split(b",")))
 
     def apply(self, session: Session, now: int) -> Appended:
@@ -115,10 +123,23 @@ class Append(SessionScript[Appended]):
             session.total += len(self.entries)
             session.turns += self.started_turns()
             session.popped.clear()
-            start = bounded_start(session.messages, self.bounds)
+            start, lost, most_waiting = bounded_start(session.messages, self.bounds), 0, self.bounds.max_evicted
+            if most_waiting is not None:
+                session.evicted += session.messages[:start]
+                lost = max(0, len(session.evicted) - most_waiting)
+                del session.evicted[:lost]
+                session.lost += lost
             del session.messages[:start]
-            result = f"{len(session.messages)},{session.total},{session.turns},{start}"
-            done = session.commit(self.batch, result, self.ttl, now)
+            left = (
+                len(session.messages),
+                session.total,
+                session.turns,
+                start,
+                0 if most_waiting is None else len(session.evicted),
+                lost,
+                session.turns - session.covered,
+            )
+            done = session.commit(self.batch, ",".join(map(str, left)), self.ttl, now)
         return self.decode(done.encode())
 
 
@@ -225,9 +246,11 @@ class SetSummary(SessionScript[None]):
 
     def apply(self, session: Session, now: int) -> None:
         """Keep a string."""
-        if session.recall(self.batch) is None and (self.summary or session.summary):
-            session.summary = self.summary
-            session.commit(self.batch, "", self.ttl, now)
+        if session.recall(self.batch) is None:
+            session.claim = ""
+            if self.summary or session.summary:
+                session.summary = self.summary
+                session.commit(self.batch, "", self.ttl, now)
 
 
 @dataclass(frozen=True)
@@ -267,7 +290,7 @@ class Clear(Op[bool]):
 
     def commands(self) -> list[Command]:
         """Return one UNLINK."""
-        return [("UNLINK", *self.keys.siblings())]
+        return [("UNLINK", *self.keys.siblings(), self.keys.lease)]
 
     def decode(self, reply: list[int]) -> bool:
         """Tell whether anything was removed."""
@@ -276,66 +299,3 @@ class Clear(Op[bool]):
     def run(self, sessions: Sessions, now: int) -> bool:
         """Let the session go."""
         return sessions.drop(self.keys)
-
-
-class SessionData(NamedTuple):
-    """What a read returns."""
-
-    entries: list[bytes]
-    """The window, oldest first."""
-    summary: str
-    """The rolling summary; empty where there is none."""
-    turns: int
-    """The turn counter."""
-    total: int
-    """How many messages were ever appended."""
-    left: int | None
-    """Milliseconds until the session expires; None: never."""
-
-
-@dataclass(frozen=True)
-class Read(SessionOp[SessionData]):
-    """Read all there is of a session at one moment.
-
-    Args:
-        keys: The session.
-        ttl: Milliseconds that the session lives on after it was read; None: no expiry.
-        refresh: Whether reading starts the TTL anew, once a hundredth of it has worn off.
-        window: Whether to read the entries too.
-    """
-
-    keys: SessionKeys
-    ttl: int | None
-    refresh: bool
-    window: bool = True
-
-    def commands(self) -> list[Command]:
-        """Return the reads of one transaction."""
-        keys = self.keys
-        reads: list[Command] = [("GET", keys.summary), ("GET", keys.turns)]  # MGET takes wrong types for missing keys
-        reads += [("HGET", keys.meta, "total"), ("PTTL", keys.meta)]
-        return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
-
-    def decode(self, reply: list[Any]) -> SessionData:
-        """Read the replies."""
-        summary, turns, total, left, *window = reply
-        return SessionData(
-            entries=window[0] if window else [],
-            summary=(summary or b"").decode(),
-            turns=int(turns or 0),
-            total=int(total or 0),
-            left=left if left >= 0 else None,
-        )
-
-    def after(self, result: SessionData) -> Op[Any] | None:
-        """Start the TTL anew where that is due."""
-        due = self.refresh and any(result) and worn(result.left, self.ttl)
-        return Touch(self.keys, self.ttl) if due else None
-
-    def apply(self, session: Session, now: int) -> SessionData:
-        """Copy what there is."""
-        entries = session.messages.copy() if self.window else []
-        data = SessionData(entries, session.summary, session.turns, session.total, session.left(now))
-        if self.after(data) is not None:
-            session.expire(self.ttl, now)
-        return data

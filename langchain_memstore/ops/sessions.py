@@ -18,6 +18,13 @@ class Session:
 
     messages: list[bytes] = field(default_factory=list)
     summary: str = ""
+    evicted: list[bytes] = field(default_factory=list)
+    summarized: int = 0
+    lost: int = 0
+    covered: int = 0
+    claim: str = ""
+    lease: int = 0
+    """Until when the claim keeps others out."""
     turns: int = 0
     total: int = 0
     epoch: str = ""

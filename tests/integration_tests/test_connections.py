@@ -21,7 +21,8 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.session import Read, RegisterTurn
+from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.session import RegisterTurn
 from langchain_memstore.testing import HOSTILE_IDS, Execute
 
 from .servers import PASSWORD, USER, Server

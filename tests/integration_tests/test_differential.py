@@ -17,7 +17,8 @@ from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Scan, Stats
-from langchain_memstore.ops.session import Append, Clear, Pop, Read, RegisterTurn, SessionData, SetSummary, Touch
+from langchain_memstore.ops.reading import Read, SessionData
+from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.window import Bounds
 
 from .servers import Server, every_server

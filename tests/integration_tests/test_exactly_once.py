@@ -15,7 +15,8 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.connections import Borrowed, Connections
 from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.session import Append, Pop, Read, RegisterTurn, SetSummary
+from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.session import Append, Pop, RegisterTurn, SetSummary
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
 

@@ -18,7 +18,8 @@ from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Stats
-from langchain_memstore.ops.session import Append, Clear, Pop, Read, RegisterTurn, SetSummary, Touch
+from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
 

@@ -15,7 +15,8 @@ from langchain_core.runnables import AddableDict, ConfigurableFieldSpec, Runnabl
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageEncodeError, RunnableWithHistory
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.ops.session import Append, Read
+from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.session import Append
 
 from .runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
 

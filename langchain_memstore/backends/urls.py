@@ -1,0 +1,30 @@
+"""Which backend a URL stands for."""
+
+from __future__ import annotations
+
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.options import ConnectionOptions
+
+LOCAL = "memory://"
+
+
+def backend_of_url(url: str, options: ConnectionOptions) -> Backend:
+    """Make the backend of a URL, without connecting yet.
+
+    Args:
+        url: `memory://`, `memory://<name>`, `redis://`, `rediss://` or `unix://`.
+        options: How to connect.
+
+    Raises:
+        ValueError: The URL or an option makes no sense.
+    """
+    if not isinstance(url, str) or "://" not in url:
+        raise ValueError("the URL must be memory://, redis://, rediss:// or unix://")
+    if url.startswith(LOCAL):
+        name = url.removeprefix(LOCAL)
+        return LocalBackend.shared(name) if name else LocalBackend()
+    from langchain_memstore.backends.connections import Connections
+    from langchain_memstore.backends.redis import RedisBackend
+
+    return RedisBackend(Connections.of_url(url, **options))

@@ -1,0 +1,320 @@
+"""One conversation in a store; knows nothing of LangChain's history classes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
+
+from langchain_memstore import codec
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.reading import Read, ReadEntries, SessionData
+from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
+from langchain_memstore.options import Policy, check_count
+from langchain_memstore.prompt import build_prompt
+from langchain_memstore.search import Query
+
+if TYPE_CHECKING:
+    from langchain_memstore.backends.base import Backend
+    from langchain_memstore.compaction import Compactor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All there is of a session at one moment."""
+
+    messages: list[BaseMessage]
+    """The window, oldest first, without the summary."""
+    summary: str | None
+    """The rolling summary; None: there is none."""
+    turns: int
+    """The turn counter."""
+    total: int
+    """How many messages were ever appended."""
+    evicted: int
+    """How many messages have left the window and wait to be summarised."""
+    summarized: int
+    """How many messages the summaries have covered so far."""
+    lost: int
+    """How many messages were dropped while they waited, for `max_evicted` was reached."""
+    ttl: float | None
+    """Seconds until the session would have expired when it was read; None: it does not expire."""
+
+
+class Conversation:
+    """One conversation in a store, with native async methods.
+
+    Making one does no I/O, and holds nothing of the conversation: two objects with the same session id on the same
+    store are the same conversation.
+
+    Args:
+        session_id: Which conversation; any non-empty text.
+        backend: Where the conversation is kept.
+        policy: How it is kept.
+        compactor: Makes its summaries; None: nothing waits to be summarised.
+
+    Raises:
+        ValueError: The session id is not a non-empty text.
+    """
+
+    def __init__(self, session_id: str, backend: Backend, policy: Policy, compactor: Compactor | None = None) -> None:
+        self.session_id = session_id
+        self.keys = SessionKeys(policy.key_prefix, session_id)
+        """The keys of the session in Redis."""
+        self._backend = backend
+        self._policy = policy
+        self._ttl = policy.ttl_ms
+        self._bounds = policy.bounds
+        self._compactor = compactor
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(session_id={self.session_id!r}, backend={self._backend!r})"
+
+    def __str__(self) -> str:
+        return get_buffer_string(self.messages)
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append messages as one: all of them or none, and once, however often the connection is lost.
+
+        Args:
+            messages: What to append, oldest first; with none, nothing is done.
+
+        Raises:
+            MessageEncodeError: A message cannot be stored and come back equal; nothing was written.
+            BackendError: The store refused or could not be reached.
+        """
+        if entries := codec.encode(messages):
+            appended = self._backend.execute(self._append(entries))
+            if self._compactor is not None:
+                self._compactor.after_append(self.keys, self._policy, appended)
+
+    async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
+        """Append messages; the async face of `add_messages`."""
+        if entries := codec.encode(messages):
+            appended = await self._backend.aexecute(self._append(entries))
+            if self._compactor is not None:
+                await self._compactor.aafter_append(self.keys, self._policy, appended)
+
+    def add_message(self, message: BaseMessage) -> None:
+        """Append one message; see `add_messages`."""
+        self.add_messages([message])
+
+    async def aadd_message(self, message: BaseMessage) -> None:
+        """Append one message; see `add_messages`."""
+        await self.aadd_messages([message])
+
+    def add_user_message(self, message: HumanMessage | str) -> None:
+        """Append what the human says, as a message or as its text; see `add_messages`."""
+        self.add_messages([HumanMessage(message) if isinstance(message, str) else message])
+
+    async def aadd_user_message(self, message: HumanMessage | str) -> None:
+        """Append what the human says; the async face of `add_user_message`."""
+        await self.aadd_messages([HumanMessage(message) if isinstance(message, str) else message])
+
+    def add_ai_message(self, message: AIMessage | str) -> None:
+        """Append what the model says, as a message or as its text; see `add_messages`."""
+        self.add_messages([AIMessage(message) if isinstance(message, str) else message])
+
+    async def aadd_ai_message(self, message: AIMessage | str) -> None:
+        """Append what the model says; the async face of `add_ai_message`."""
+        await self.aadd_messages([AIMessage(message) if isinstance(message, str) else message])
+
+    @property
+    def messages(self) -> list[BaseMessage]:
+        """The conversation as a model is to see it: a message with the summary where there is one, then the window.
+
+        New messages each time: changing them changes nothing that is stored.
+
+        Raises:
+            MessageDecodeError: An entry is not a message, with `on_corrupt="raise"`.
+            BackendError: The store refused or could not be reached.
+        """
+        return self._prompt(self._backend.execute(self._read()))
+
+    async def aget_messages(self) -> list[BaseMessage]:
+        """Return the conversation as a model is to see it; the async face of `messages`."""
+        return self._prompt(await self._backend.aexecute(self._read()))
+
+    @property
+    def summary(self) -> str | None:
+        """The rolling summary; None: there is none."""
+        return self._backend.execute(self._read(window=False)).summary or None
+
+    async def aget_summary(self) -> str | None:
+        """Return the rolling summary; None: there is none."""
+        return (await self._backend.aexecute(self._read(window=False))).summary or None
+
+    def set_summary(self, summary: str | None) -> None:
+        """Replace the rolling summary.
+
+        Args:
+            summary: The text; empty or None removes the summary, which does nothing where there is none.
+
+        Raises:
+            ValueError: The summary is not text that UTF-8 can encode.
+            BackendError: The store refused or could not be reached.
+        """
+        self._backend.execute(self._set_summary(summary))
+
+    async def aset_summary(self, summary: str | None) -> None:
+        """Replace the rolling summary; the async face of `set_summary`."""
+        await self._backend.aexecute(self._set_summary(summary))
+
+    @property
+    def turns(self) -> int:
+        """The turn counter: how many human messages were appended, and turns registered by hand."""
+        return self._backend.execute(self._read(window=False)).turns
+
+    async def aget_turns(self) -> int:
+        """Return the turn counter; the async face of `turns`."""
+        return (await self._backend.aexecute(self._read(window=False))).turns
+
+    def register_turn(self) -> int:
+        """Count one turn by hand, and return the turn counter."""
+        return self._backend.execute(RegisterTurn(self.keys, self._ttl))
+
+    async def aregister_turn(self) -> int:
+        """Count one turn by hand, and return the turn counter."""
+        return await self._backend.aexecute(RegisterTurn(self.keys, self._ttl))
+
+    def snapshot(self) -> Snapshot:
+        """Read all there is of the session at one moment, in one round trip."""
+        return self._snapshot(self._backend.execute(self._read()))
+
+    async def asnapshot(self) -> Snapshot:
+        """Read all there is of the session at one moment; the async face of `snapshot`."""
+        return self._snapshot(await self._backend.aexecute(self._read()))
+
+    def pop(self, count: int = 1) -> list[BaseMessage]:
+        """Take the newest messages off, and the turns that they started off the turn counter.
+
+        Args:
+            count: How many messages, at least 1.
+
+        Returns:
+            The messages, oldest first; fewer where the window holds fewer.
+
+        Raises:
+            ValueError: The count is not a whole number of at least 1.
+            BackendError: The store refused or could not be reached.
+        """
+        return self._decode(self._backend.execute(self._pop(count)))
+
+    async def apop(self, count: int = 1) -> list[BaseMessage]:
+        """Take the newest messages off; the async face of `pop`."""
+        return self._decode(await self._backend.aexecute(self._pop(count)))
+
+    def search(
+        self,
+        text: str,
+        *,
+        case_sensitive: bool = False,
+        types: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> list[BaseMessage]:
+        """Find messages, among those that wait to be summarised and those of the window; no TTL is refreshed.
+
+        Args:
+            text: What a message's text, or its tool calls, must hold.
+            case_sensitive: Whether capitals matter.
+            types: The types of messages to look at, such as `human` and `ai`; None: all.
+            limit: The most messages to return; None: all.
+
+        Returns:
+            The messages, oldest first.
+
+        Raises:
+            ValueError: An argument makes no sense.
+            BackendError: The store refused or could not be reached.
+        """
+        query = Query(text, case_sensitive, types, limit)
+        return query.first(self._decode(self._backend.execute(ReadEntries(self.keys))))
+
+    async def asearch(
+        self,
+        text: str,
+        *,
+        case_sensitive: bool = False,
+        types: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> list[BaseMessage]:
+        """Find messages; the async face of `search`."""
+        query = Query(text, case_sensitive, types, limit)
+        return query.first(self._decode(await self._backend.aexecute(ReadEntries(self.keys))))
+
+    def compact(self) -> bool:
+        """Summarise now what waits to be summarised, whether or not it is due.
+
+        Returns:
+            Whether there is a new summary. There is none where nothing waits, where somebody else is at it, and where
+            the summarizer fails, which is logged and shown in the store's status.
+
+        Raises:
+            ValueError: The history has no summarizer.
+            BackendError: The store refused or could not be reached.
+        """
+        return self._summarizing().compact(self.keys, self._policy)
+
+    async def acompact(self) -> bool:
+        """Summarise now what waits to be summarised; the async face of `compact`."""
+        return await self._summarizing().acompact(self.keys, self._policy)
+
+    def touch(self) -> bool:
+        """Start the TTL anew, and tell whether there is such a session."""
+        return self._backend.execute(Touch(self.keys, self._ttl))
+
+    async def atouch(self) -> bool:
+        """Start the TTL anew, and tell whether there is such a session."""
+        return await self._backend.aexecute(Touch(self.keys, self._ttl))
+
+    def clear(self) -> None:
+        """Remove the session: messages, summary and turn counter. Clearing what is not there does nothing."""
+        self._backend.execute(Clear(self.keys))
+
+    async def aclear(self) -> None:
+        """Remove the session; the async face of `clear`."""
+        await self._backend.aexecute(Clear(self.keys))
+
+    def _append(self, entries: tuple[bytes, ...]) -> Append:
+        return Append(self.keys, entries, self._bounds, self._ttl)
+
+    def _read(self, window: bool = True) -> Read:
+        return Read(self.keys, self._ttl, self._policy.refresh_ttl_on_read, window)
+
+    def _pop(self, count: int) -> Pop:
+        check_count("count", count)
+        return Pop(self.keys, count, self._bounds.turn_starts, self._ttl)
+
+    def _set_summary(self, summary: str | None) -> SetSummary:
+        if summary is not None and not isinstance(summary, str):
+            raise ValueError(f"summary must be text or None, not {type(summary).__name__}")
+        try:
+            (summary or "").encode()
+        except UnicodeEncodeError:
+            raise ValueError("summary must be text that UTF-8 can encode, without lone surrogates") from None
+        return SetSummary(self.keys, summary or "", self._ttl)
+
+    def _summarizing(self) -> Compactor:
+        if self._compactor is None or self._policy.summarizer is None:
+            raise ValueError(f"session {self.session_id!r} has no summarizer; pass summarizer= to its store or history")
+        return self._compactor
+
+    def _decode(self, entries: list[bytes]) -> list[BaseMessage]:
+        return codec.decode_entries(entries, self.session_id, self._policy.on_corrupt)
+
+    def _prompt(self, data: SessionData) -> list[BaseMessage]:
+        return build_prompt(self._decode(data.entries), data.summary, self._policy, self.session_id)
+
+    def _snapshot(self, data: SessionData) -> Snapshot:
+        return Snapshot(
+            messages=self._decode(data.entries),
+            summary=data.summary or None,
+            turns=data.turns,
+            total=data.total,
+            evicted=data.evicted,
+            summarized=data.summarized,
+            lost=data.lost,
+            ttl=None if data.left is None else data.left / 1000,
+        )

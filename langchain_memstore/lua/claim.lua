@@ -1,0 +1,17 @@
+-- Claim the summary of a session, where one is due and nobody else has claimed it.
+-- KEYS  see common.lua, 6 lease
+-- ARGV  1 token, 3 milliseconds that the claim keeps others out, 4 turns that must have passed since the last summary
+-- returns {messages that were summarised or lost before, turns, summary, {the entries that wait}}, or nil
+
+local held = redis.call('HMGET', KEYS[2], 'summarized', 'lost', 'covered', 'claim')
+local holder = redis.call('GET', KEYS[6])
+if holder and holder == held[4] and holder ~= ARGV[1] then return false end
+
+local entries = redis.call('LRANGE', KEYS[5], 0, -1)
+local turns = tonumber(redis.call('GET', KEYS[3]) or 0)
+if #entries == 0 or turns - (held[3] or 0) < tonumber(ARGV[4]) then return false end
+
+local summary = redis.call('GET', KEYS[4])
+redis.call('SET', KEYS[6], ARGV[1], 'PX', ARGV[3])
+redis.call('HSET', KEYS[2], 'claim', ARGV[1])
+return {(held[1] or 0) + (held[2] or 0), turns, summary or '', entries}

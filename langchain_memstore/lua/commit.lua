@@ -1,0 +1,20 @@
+-- Set the summary that a claim has led to, and let go of the entries that it covers.
+-- KEYS  see common.lua, 6 lease
+-- ARGV  1 token of the claim, 3 the summary, 4 messages that were summarised or lost before the claim, 5 how many entries
+--       the summary covers beyond, 6 turns when it was claimed
+-- returns 1, or 0 where the claim is no longer the session's last: it was claimed again, summarised by hand, cleared
+
+local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost')
+if recall(held[1], ARGV[1]) then return 1 end
+if held[2] ~= ARGV[1] then return 0 end
+
+redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
+-- Entries that were dropped from the waiting since the claim are covered all the same.
+local count, summarized, lost = tonumber(ARGV[5]), tonumber(held[3] or 0), tonumber(held[4] or 0)
+local dropped = math.min(count, summarized + lost - ARGV[4])
+redis.call('LTRIM', KEYS[5], count - dropped, -1)
+redis.call('SET', KEYS[4], ARGV[3])
+redis.call('HDEL', KEYS[2], 'claim')
+if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('DEL', KEYS[6]) end
+commit(held[1], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
+return 1

@@ -1,0 +1,6 @@
+-- Give a claim up, so that the next turn can claim the summary at once.
+-- KEYS  see common.lua, 6 lease
+-- ARGV  1 token of the claim
+
+if redis.call('HGET', KEYS[2], 'claim') == ARGV[1] then redis.call('HDEL', KEYS[2], 'claim') end
+if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('DEL', KEYS[6]) end

@@ -1,0 +1,120 @@
+"""The operations that read one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.session import SessionOp, Touch
+from langchain_memstore.ops.sessions import Session, Sessions, worn
+
+
+class SessionData(NamedTuple):
+    """What a read returns."""
+
+    entries: list[bytes]
+    """The window, oldest first."""
+    summary: str
+    """The rolling summary; empty where there is none."""
+    turns: int
+    """The turn counter."""
+    total: int
+    """How many messages were ever appended."""
+    evicted: int
+    """How many messages wait to be summarised."""
+    summarized: int
+    """How many messages the summaries have covered so far."""
+    lost: int
+    """How many messages were dropped while they waited."""
+    left: int | None
+    """Milliseconds until the session expires; None: never."""
+
+
+@dataclass(frozen=True)
+class Read(SessionOp[SessionData]):
+    """Read all there is of a session at one moment.
+
+    Args:
+        keys: The session.
+        ttl: Milliseconds that the session lives on after it was read; None: no expiry.
+        refresh: Whether reading starts the TTL anew, once a hundredth of it has worn off.
+        window: Whether to read the entries too.
+    """
+
+    keys: SessionKeys
+    ttl: int | None
+    refresh: bool
+    window: bool = True
+
+    def commands(self) -> list[Command]:
+        """Return the reads of one transaction."""
+        keys = self.keys
+        reads: list[Command] = [
+            ("GET", keys.summary),  # MGET takes a key of another type for one that is missing
+            ("GET", keys.turns),
+            ("HMGET", keys.meta, "total", "summarized", "lost"),
+            ("LLEN", keys.evicted),
+            ("PTTL", keys.meta),
+        ]
+        return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
+
+    def decode(self, reply: list[Any]) -> SessionData:
+        """Read the replies."""
+        summary, turns, (total, summarized, lost), evicted, left, *window = reply
+        return SessionData(
+            entries=window[0] if window else [],
+            summary=(summary or b"").decode(),
+            turns=int(turns or 0),
+            total=int(total or 0),
+            evicted=evicted,
+            summarized=int(summarized or 0),
+            lost=int(lost or 0),
+            left=left if left >= 0 else None,
+        )
+
+    def after(self, result: SessionData) -> Op[Any] | None:
+        """Start the TTL anew where that is due."""
+        due = self.refresh and any(result) and worn(result.left, self.ttl)
+        return Touch(self.keys, self.ttl) if due else None
+
+    def apply(self, session: Session, now: int) -> SessionData:
+        """Copy what there is."""
+        data = SessionData(
+            entries=session.messages.copy() if self.window else [],
+            summary=session.summary,
+            turns=session.turns,
+            total=session.total,
+            evicted=len(session.evicted),
+            summarized=session.summarized,
+            lost=session.lost,
+            left=session.left(now),
+        )
+        if self.after(data) is not None:
+            session.expire(self.ttl, now)
+        return data
+
+
+@dataclass(frozen=True)
+class ReadEntries(Op[list[bytes]]):
+    """Read the entries that wait to be summarised, then those of the window; no TTL is refreshed.
+
+    Args:
+        keys: The session.
+    """
+
+    keys: SessionKeys
+
+    def commands(self) -> list[Command]:
+        """Return the reads of one transaction."""
+        return [("LRANGE", self.keys.evicted, 0, -1), ("LRANGE", self.keys.messages, 0, -1)]
+
+    def decode(self, reply: list[list[bytes]]) -> list[bytes]:
+        """Join the two lists."""
+        return reply[0] + reply[1]
+
+    def run(self, sessions: Sessions, now: int) -> list[bytes]:
+        """Copy what there is."""
+        session = sessions.find(self.keys)
+        return session.evicted + session.messages if session else []

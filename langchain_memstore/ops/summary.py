@@ -1,0 +1,148 @@
+"""The operations of a rolling summary: claim, then commit or release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.base import Argument, Command, Script
+from langchain_memstore.ops.session import SessionScript, new_batch
+from langchain_memstore.ops.sessions import Session
+
+R = TypeVar("R")
+
+
+class SummaryScript(SessionScript[R]):
+    """A script that takes the lease's key as well; its batch id is the token of the claim."""
+
+    def arguments(self) -> Command:
+        """Return the keys, the token, the TTL and the operation's own arguments."""
+        _, *arguments = super().arguments()
+        keys = len(self.keys.siblings())
+        return (keys + 1, *arguments[:keys], self.keys.lease, *arguments[keys:])
+
+
+class Claimed(NamedTuple):
+    """What a claim returns: all that the next summary is made of."""
+
+    base: int
+    """How many messages were summarised, or lost, before."""
+    turns: int
+    """The turn counter."""
+    summary: str
+    """The summary so far; empty where there is none."""
+    entries: list[bytes]
+    """The entries that wait, oldest first."""
+
+
+@dataclass(frozen=True)
+class Claim(SummaryScript[Claimed | None]):
+    """Claim the summary of a session; None where none is due, or somebody else is at it.
+
+    Args:
+        keys: The session.
+        lease: Milliseconds that the claim keeps others out.
+        every: How many turns must have passed since the last summary; 0: it is enough that something waits.
+        batch: The token of the claim.
+    """
+
+    script: ClassVar[Script] = Script("claim")
+
+    keys: SessionKeys
+    lease: int
+    every: int
+    batch: str = field(default_factory=new_batch)
+    ttl: None = field(default=None, init=False)
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the lease and the condition."""
+        return (self.lease, self.every)
+
+    def decode(self, reply: list[Any] | None) -> Claimed | None:
+        """Read what was claimed."""
+        if reply is None:
+            return None
+        base, turns, summary, entries = reply
+        return Claimed(base, turns, summary.decode(), entries)
+
+    def apply(self, session: Session, now: int) -> Claimed | None:
+        """Note the claim."""
+        if session.claim not in ("", self.batch) and session.lease > now:
+            return None
+        if not session.evicted or session.turns - session.covered < self.every:
+            return None
+        session.claim, session.lease = self.batch, now + self.lease
+        return Claimed(session.summarized + session.lost, session.turns, session.summary, session.evicted.copy())
+
+
+@dataclass(frozen=True)
+class Commit(SummaryScript[bool]):
+    """Set the summary that a claim has led to, and let go of what it covers; False where the claim is void.
+
+    A claim is void when the summary was claimed anew since, was set by hand, or the session was cleared or expired.
+    That its time has run out is not enough.
+
+    Args:
+        keys: The session.
+        summary: The new summary.
+        claimed: What the claim returned.
+        ttl: Milliseconds until the session expires; None: never.
+        batch: The token of the claim.
+    """
+
+    script: ClassVar[Script] = Script("commit")
+
+    keys: SessionKeys
+    summary: str
+    claimed: Claimed
+    ttl: int | None
+    batch: str
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the summary and what it covers."""
+        return (self.summary, self.claimed.base, len(self.claimed.entries), self.claimed.turns)
+
+    def decode(self, reply: int) -> bool:
+        """Tell whether the summary was set."""
+        return reply == 1
+
+    def apply(self, session: Session, now: int) -> bool:
+        """Set the summary."""
+        if session.recall(self.batch) is not None:
+            return True
+        if session.claim != self.batch:
+            return False
+        count = len(self.claimed.entries)
+        dropped = min(count, session.summarized + session.lost - self.claimed.base)
+        del session.evicted[: count - dropped]
+        session.summary, session.claim, session.lease = self.summary, "", 0
+        session.summarized += count
+        session.lost -= dropped
+        session.covered = self.claimed.turns
+        session.commit(self.batch, "", self.ttl, now)
+        return True
+
+
+@dataclass(frozen=True)
+class Release(SummaryScript[None]):
+    """Give a claim up, so that the next turn can claim at once; a claim that is void already stays so.
+
+    Args:
+        keys: The session.
+        batch: The token of the claim.
+    """
+
+    script: ClassVar[Script] = Script("release")
+
+    keys: SessionKeys
+    batch: str
+    ttl: None = field(default=None, init=False)
+
+    def decode(self, reply: None) -> None:
+        """Return nothing."""
+
+    def apply(self, session: Session, now: int) -> None:
+        """Forget the claim."""
+        if session.claim == self.batch:
+            session.claim, session.lease = "", 0

@@ -1,0 +1,120 @@
+"""What makes a summary: a chat model, a Runnable, or a function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import Runnable
+
+T = TypeVar("T")
+
+Summarizer = (
+    Runnable[Any, Any] | Callable[[str, list[BaseMessage]], str] | Callable[[str, list[BaseMessage]], Awaitable[str]]
+)
+"""What makes a summary of the previous one and of the messages that have left the window since.
+
+A chat model is given `summary_prompt`. Another Runnable is given `{"previous": str, "messages": list[BaseMessage]}`
+and returns a text or a message. A function, sync or async, is called with the two and returns a text.
+"""
+
+INSTRUCTIONS = """\
+You keep the running summary of a conversation between a person and an assistant. The older messages below are about \
+to leave the assistant's view: all it will know of them is your summary.
+
+Write the new summary. Merge what the previous summary says with what the messages add. Keep facts, names, numbers, \
+dates, identifiers, decisions, preferences, promises, and what is still open. Keep what tools found out, not how they \
+were called. Leave out greetings and small talk. Where the messages correct something, keep the correction only. \
+Write in the language of the conversation, in the third person, and answer with the summary alone."""
+
+
+def summary_prompt(previous: str, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Make the prompt that asks a chat model for a summary.
+
+    Args:
+        previous: The summary so far; empty where there is none.
+        messages: What the new summary adds, oldest first.
+    """
+    text = f"Previous summary:\n{previous or '(none)'}\n\nMessages:\n{transcript(messages)}"
+    return [SystemMessage(INSTRUCTIONS), HumanMessage(text)]
+
+
+def transcript(messages: Sequence[BaseMessage]) -> str:
+    """Write messages down as a person reads them, tool calls and their results included."""
+    return "\n".join(line for message in messages for line in _lines(message))
+
+
+_ROLES = {"human": "Human", "ai": "Assistant", "system": "System", "function": "Result", "tool": "Result"}
+
+
+def _lines(message: BaseMessage) -> list[str]:
+    role = _ROLES.get(message.type) or str(getattr(message, "role", message.type)).capitalize()
+    if isinstance(message, ToolMessage):
+        role = f"Result of {message.name or 'tool'} ({message.tool_call_id})"
+    text = str(message.text)
+    if not text and message.content:
+        text = json.dumps(message.content, ensure_ascii=False, default=str)
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    lines = [f"{role}: {text}"] if text or not calls else []
+    for call in calls:
+        arguments = json.dumps(call["args"], ensure_ascii=False, default=str)
+        lines.append(f"{role} calls {call['name']} ({call['id']}): {arguments}")
+    return lines
+
+
+def summarize(summarizer: Any, previous: str, messages: list[BaseMessage]) -> str:
+    """Make a summary; an async function runs on an event loop of its own.
+
+    Returns:
+        The summary; empty where there is none in the answer.
+
+    Raises:
+        Exception: Whatever the summarizer raises.
+    """
+    if isinstance(summarizer, Runnable):
+        return _text(summarizer.invoke(_input(summarizer, previous, messages)))
+    answer = summarizer(previous, messages)
+    return _text(_run(answer) if inspect.iscoroutine(answer) else answer)
+
+
+async def asummarize(summarizer: Any, previous: str, messages: list[BaseMessage]) -> str:
+    """Make a summary; the async face of `summarize`. A function that is not async runs in a thread."""
+    if isinstance(summarizer, Runnable):
+        return _text(await summarizer.ainvoke(_input(summarizer, previous, messages)))
+    if _is_async(summarizer):
+        return _text(await summarizer(previous, messages))
+    answer = await asyncio.to_thread(summarizer, previous, messages)
+    return _text(await answer if inspect.isawaitable(answer) else answer)
+
+
+def _input(runnable: Runnable[Any, Any], previous: str, messages: list[BaseMessage]) -> Any:
+    inner: Any = runnable
+    while hasattr(inner, "bound"):  # a model with retries, options, or a config
+        inner = inner.bound
+    if isinstance(inner, BaseLanguageModel):
+        return summary_prompt(previous, messages)
+    return {"previous": previous, "messages": messages}
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _run(answer: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from a function, whether or not this thread runs an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, answer).result()
+
+
+def _text(answer: Any) -> str:
+    if isinstance(answer, BaseMessage):
+        answer = answer.text
+    if not isinstance(answer, str):
+        raise TypeError(f"the summarizer returned {type(answer).__name__}, not a text")
+    return str(answer).strip()
