@@ -15,6 +15,6 @@ local dropped = math.min(count, summarized + lost - ARGV[4])
 redis.call('LTRIM', KEYS[5], count - dropped, -1)
 redis.call('SET', KEYS[4], ARGV[3])
 redis.call('HDEL', KEYS[2], 'claim')
-if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('DEL', KEYS[6]) end
+if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('UNLINK', KEYS[6]) end
 commit(held[1], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
 return 1

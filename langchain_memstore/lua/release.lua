@@ -3,4 +3,4 @@
 -- ARGV  1 token of the claim
 
 if redis.call('HGET', KEYS[2], 'claim') == ARGV[1] then redis.call('HDEL', KEYS[2], 'claim') end
-if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('DEL', KEYS[6]) end
+if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('UNLINK', KEYS[6]) end

@@ -6,11 +6,12 @@ local held = redis.call('HMGET', KEYS[2], 'batches')
 if recall(held[1], ARGV[1]) then return end
 local old = redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 
-redis.call('HDEL', KEYS[2], 'claim')
-if ARGV[3] == '' then
-  if not old then return end
-  redis.call('DEL', KEYS[4])
-else
+-- SET is first: where memory is short, a script is refused at its first write or not at all.
+if ARGV[3] ~= '' then
   redis.call('SET', KEYS[4], ARGV[3])
+elseif old then
+  redis.call('UNLINK', KEYS[4])
 end
+redis.call('HDEL', KEYS[2], 'claim')
+if ARGV[3] == '' and not old then return end
 commit(held[1], '', true)

@@ -51,14 +51,14 @@ def redis_glob(pattern: str) -> re.Pattern[bytes]:
 @example([("a{b", "c"), ("a%7Bb", "c"), ("a", "{b"), ("a", "%7Bb"), ("a", "%257Bb")])
 def test_sessions_share_no_key(sessions: list[tuple[str, str]]) -> None:
     keys = [key for prefix, session_id in sessions for key in SessionKeys(prefix, session_id).siblings()]
-    assert len(set(keys)) == 4 * len(sessions)
+    assert len(set(keys)) == 5 * len(sessions)
 
 
 @given(names, names)
 def test_a_key_parses_back(prefix: str, session_id: str) -> None:
     keys = SessionKeys(prefix, session_id)
     assert SessionPattern(prefix).session_id(keys.meta) == session_id
-    for other in (keys.messages, keys.turns, keys.summary):
+    for other in {*keys.siblings(), keys.lease} - {keys.meta}:
         assert SessionPattern(prefix).session_id(other) is None
     assert SessionPattern(prefix + "x").session_id(keys.meta) is None
 
@@ -86,7 +86,9 @@ def test_the_layout_is_the_contract() -> None:
         "conversation:meta:{user-7/a}",
         "conversation:turns:{user-7/a}",
         "conversation:summary:{user-7/a}",
+        "conversation:evicted:{user-7/a}",
     )
+    assert SessionKeys("conversation", "user-7/a").lease == "conversation:lease:{user-7/a}"
     assert SessionKeys("a:b", "1{2}3%").meta == "a:b:meta:{1%7B2%7D3%25}"
 
 
