@@ -8,13 +8,12 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextvars import Context, copy_context
+from contextvars import Context
 from datetime import datetime, timezone
-from typing import TypeVar
 
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend, SummaryFailure
@@ -25,20 +24,25 @@ from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
 from langchain_memstore.options import Policy
 from langchain_memstore.summary import asummarize, summarize
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
 WORKERS = 8  # how many summaries the process, and each event loop, makes at a time in the background
 KEPT_FAILURES = 20
 
+Work = Future[bool] | asyncio.Task[bool]
+"""A summary in the making: in a thread, or in a task of an event loop."""
+
 _workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="memstore-summary")
-_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+_slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+_compactors: weakref.WeakSet[Compactor] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    """Start afresh: neither the threads nor the event loops of the parent go on in a fork."""
     global _workers
-    _workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="memstore-summary")  # threads do not survive a fork
+    _workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="memstore-summary")
+    for compactor in _compactors:
+        compactor.forget_work()
 
 
 if hasattr(os, "register_at_fork"):
@@ -49,7 +53,8 @@ class Compactor:
     """Makes the summaries of the sessions of one store.
 
     Where a summary fails, nothing is lost and nothing is raised: the failure is logged and kept in `failures`, and the
-    next turn tries again.
+    next turn tries again. What is made after an append runs in a context of its own: it is no part of the trace, nor of
+    the stream, of the run that appends.
 
     Args:
         backend: Where the sessions are kept.
@@ -57,14 +62,15 @@ class Compactor:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._lock = threading.Lock()
-        self._busy: set[SessionKeys] = set()
         self._warned: set[SessionKeys] = set()
-        self._futures: set[Future[bool]] = set()
-        self._tasks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Task[bool]]] = (
-            weakref.WeakKeyDictionary()
-        )
         self._failures: deque[SummaryFailure] = deque(maxlen=KEPT_FAILURES)
+        self.forget_work()
+        _compactors.add(self)
+
+    def forget_work(self) -> None:
+        """Know of no summary in the making."""
+        self._lock = threading.Lock()
+        self._work: dict[SessionKeys, Work] = {}
 
     @property
     def failures(self) -> tuple[SummaryFailure, ...]:
@@ -76,11 +82,9 @@ class Compactor:
         if not self._is_due(keys, policy, appended):
             return
         if policy.summarize == "inline":
-            _apart().run(self._compact_quietly, keys, policy)
-        elif self._enter(keys):
-            future = _workers.submit(_apart().run, self._compact_quietly, keys, policy)
-            self._futures.add(future)
-            future.add_done_callback(lambda done: self._leave(keys, done, self._futures))
+            Context().run(self._compact_quietly, keys, policy)
+        else:
+            self._start(keys, lambda: _workers.submit(Context().run, self._compact_quietly, keys, policy))
 
     async def aafter_append(self, keys: SessionKeys, policy: Policy, appended: Appended) -> None:
         """Make a summary after an append, where it is due; the async face of `after_append`."""
@@ -88,12 +92,9 @@ class Compactor:
             return
         loop = asyncio.get_running_loop()
         if policy.summarize == "inline":
-            await _apart().run(loop.create_task, self._acompact_quietly(keys, policy))
-        elif self._enter(keys):
-            tasks = self._tasks.setdefault(loop, set())
-            task = _apart().run(loop.create_task, self._acompact_in_slot(keys, policy))
-            tasks.add(task)
-            task.add_done_callback(lambda done: self._leave(keys, done, tasks))
+            await Context().run(loop.create_task, self._acompact_quietly(keys, policy))
+        else:
+            self._start(keys, lambda: Context().run(loop.create_task, self._acompact_in_slot(keys, policy)))
 
     def compact(self, keys: SessionKeys, policy: Policy, every: int = 0) -> bool:
         """Make a summary now; tells whether there is a new one.
@@ -144,29 +145,31 @@ class Compactor:
 
     def close(self) -> None:
         """Wait for the summaries that are being made in threads."""
-        wait(list(self._futures))
+        wait([work for work in self._under_way() if isinstance(work, Future)])
 
     async def aclose(self) -> None:
         """Wait for the summaries that are being made, by the running event loop's tasks and in threads."""
-        tasks = self._tasks.get(asyncio.get_running_loop(), set())
-        await asyncio.gather(*tasks, *map(asyncio.wrap_future, self._futures), return_exceptions=True)
+        loop, work = asyncio.get_running_loop(), self._under_way()
+        tasks = [each for each in work if isinstance(each, asyncio.Task) and each.get_loop() is loop]
+        futures = [asyncio.wrap_future(each) for each in work if isinstance(each, Future)]
+        await asyncio.gather(*tasks, *futures, return_exceptions=True)
 
     def _compact_quietly(self, keys: SessionKeys, policy: Policy) -> bool:
         try:
             return self.compact(keys, policy, policy.summarize_every)
-        except BackendError as error:
+        except Exception as error:
             self._note(keys, error)
             return False
 
     async def _acompact_quietly(self, keys: SessionKeys, policy: Policy) -> bool:
         try:
             return await self.acompact(keys, policy, policy.summarize_every)
-        except BackendError as error:
+        except Exception as error:
             self._note(keys, error)
             return False
 
     async def _acompact_in_slot(self, keys: SessionKeys, policy: Policy) -> bool:
-        async with _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(WORKERS)):
+        async with _slot():
             return await self._acompact_quietly(keys, policy)
 
     def _is_due(self, keys: SessionKeys, policy: Policy, appended: Appended) -> bool:
@@ -184,18 +187,26 @@ class Compactor:
             and appended.turns_since_summary >= policy.summarize_every
         )
 
-    def _enter(self, keys: SessionKeys) -> bool:
-        """Take a session for the background, unless it is taken."""
+    def _start(self, keys: SessionKeys, start: Callable[[], Work]) -> None:
+        """Start a summary in the background, unless one of the session is in the making."""
         with self._lock:
-            if keys in self._busy:
-                return False
-            self._busy.add(keys)
-            return True
+            if keys in self._work and not _is_over(self._work[keys]):
+                return
+            try:
+                work = self._work[keys] = start()
+            except RuntimeError as error:  # the interpreter is shutting down
+                self._note(keys, error)
+                return
+        work.add_done_callback(lambda _: self._end(keys, work))
 
-    def _leave(self, keys: SessionKeys, done: T, among: set[T]) -> None:
-        among.discard(done)
+    def _end(self, keys: SessionKeys, work: Work) -> None:
         with self._lock:
-            self._busy.discard(keys)
+            if self._work.get(keys) is work:
+                del self._work[keys]
+
+    def _under_way(self) -> list[Work]:
+        with self._lock:
+            return list(self._work.values())
 
     def _committed(self, keys: SessionKeys, committed: bool) -> bool:
         if not committed:
@@ -219,8 +230,17 @@ def _commit(claim: Claim, claimed: Claimed, policy: Policy, summary: str) -> Com
     return Commit(claim.keys, summary, claimed, policy.ttl_ms, claim.batch)
 
 
-def _apart() -> Context:
-    """Return this context without the run that it is in: a summary is no part of the run's trace, nor of its stream."""
-    context = copy_context()
-    context.run(var_child_runnable_config.set, None)
-    return context
+def _is_over(work: Work) -> bool:
+    """Tell whether a summary has been made, or never will be, as its event loop was closed."""
+    return work.done() or (isinstance(work, asyncio.Task) and work.get_loop().is_closed())
+
+
+def _slot() -> asyncio.Semaphore:
+    """Return what bounds the summaries that the running event loop makes at a time."""
+    loop = asyncio.get_running_loop()
+    if loop not in _slots:
+        for other in list(_slots):
+            if other.is_closed():
+                _slots.pop(other, None)
+        _slots[loop] = asyncio.Semaphore(WORKERS)
+    return _slots[loop]

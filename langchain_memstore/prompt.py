@@ -53,8 +53,9 @@ def build_prompt(window: list[BaseMessage], summary: str, policy: Policy, sessio
     kept, fits = fit_tokens(window, policy.max_tokens, count, is_result, starts_turn, policy.window == "turns")
     if not fits:
         logger.warning(
-            "session %r: the last messages alone exceed max_tokens=%d; they are returned all the same",
+            "session %r: %sthe last messages alone exceed max_tokens=%d; they are returned all the same",
             session_id,
+            "the summary and " if head else "",
             policy.max_tokens,
         )
     return head + kept
@@ -73,30 +74,34 @@ def starts_turn(message: BaseMessage) -> bool:
 def settle_calls(messages: list[BaseMessage], *, answer: bool) -> list[BaseMessage]:
     """Make a conversation acceptable to a model where a run broke off between a call and its result.
 
+    Invalid calls count too: providers are sent them like any other.
+
     Args:
         messages: The conversation, oldest first.
-        answer: Whether a call without a result is answered with a message that says that it was cancelled; else the
-            message that made the call goes, with the results that it did get.
+        answer: Whether a call without a result is answered with a message that says that it was cancelled; else, and
+            where the call has no id or no name, the message that made it goes, with the results that it did get.
 
     Returns:
-        The conversation, in which every call has its result.
+        The conversation, in which every call has one result, right after it: the last of those that came right after
+        it. A result that came later than that goes; one of a call that the conversation does not hold stays.
     """
+    groups: list[tuple[BaseMessage, dict[str, BaseMessage]]] = []
+    for message in messages:
+        if groups and isinstance(message, ToolMessage):
+            groups[-1][1][message.tool_call_id] = message
+        else:
+            groups.append((message, {}))
     settled: list[BaseMessage] = []
-    at = 0
-    while at < len(messages):
-        message, end = messages[at], at + 1
-        calls = message.tool_calls if isinstance(message, AIMessage) else []
-        while calls and end < len(messages) and isinstance(messages[end], ToolMessage):
-            end += 1
-        group = messages[at:end]
-        answered = {result.tool_call_id for result in group if isinstance(result, ToolMessage)}
-        missing = [call for call in calls if call["id"] not in answered]
-        if answer:
-            group += [
-                ToolMessage(CANCELLED, tool_call_id=call["id"] or "", name=call["name"], status="error")
-                for call in missing
+    known: set[str] = set()
+    for message, results in groups:
+        made = (*message.tool_calls, *message.invalid_tool_calls) if isinstance(message, AIMessage) else ()
+        calls = {call["id"] or "": call["name"] for call in made}
+        known.update(calls)
+        missing = {call: name for call, name in calls.items() if call not in results}
+        if not missing or (answer and all(missing) and all(missing.values())):
+            settled.append(message)
+            settled += [result for call, result in results.items() if call in calls or call not in known]
+            settled += [
+                ToolMessage(CANCELLED, tool_call_id=call, name=name, status="error") for call, name in missing.items()
             ]
-        if answer or not missing:
-            settled += group
-        at = end
     return settled

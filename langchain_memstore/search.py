@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from itertools import islice
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from langchain_memstore.codec import MESSAGE_CLASSES
 from langchain_memstore.options import check_count
 
 
@@ -34,28 +36,31 @@ class Query:
         if not isinstance(text, str) or not text:
             raise ValueError(f"text must be a non-empty string, not {text!r}")
         check_count("limit", limit, optional=True)
-        if isinstance(types, str):
-            types = (types,)
-        self._text = text if case_sensitive else text.casefold()
-        self._case_sensitive = case_sensitive
-        self._types = types
+        self._fold = str if case_sensitive else str.casefold
+        self._text = self._fold(text)
+        self._as_json = self._fold(_json(text)[1:-1])
+        self._types = None if types is None else frozenset((types,) if isinstance(types, str) else types)
+        if unknown := (self._types or frozenset()) - MESSAGE_CLASSES.keys():
+            raise ValueError(f"types must be of {', '.join(MESSAGE_CLASSES)}, not {sorted(unknown, key=str)}")
         self.limit = limit
 
     def matches(self, message: BaseMessage) -> bool:
         """Tell whether a message is what is looked for."""
         if self._types is not None and message.type not in self._types:
             return False
-        text = _searchable(message)
-        return self._text in (text if self._case_sensitive else text.casefold())
+        if self._text in self._fold(message.text):
+            return True
+        calls = message.tool_calls if isinstance(message, AIMessage) else ()
+        for call in calls:
+            said = self._fold(f"{call['name']} {_json(call['args'])}")
+            if self._text in said or self._as_json in said:
+                return True
+        return False
 
     def first(self, messages: Iterable[BaseMessage]) -> list[BaseMessage]:
         """Return the first of the messages that match, up to the limit."""
         return list(islice(filter(self.matches, messages), self.limit))
 
 
-def _searchable(message: BaseMessage) -> str:
-    text = str(message.text)
-    if isinstance(message, AIMessage) and message.tool_calls:
-        for call in message.tool_calls:
-            text += f"\n{call['name']} {json.dumps(call['args'], ensure_ascii=False, default=str)}"
-    return text
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)

@@ -7,10 +7,10 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextvars import copy_context
+from typing import Any, TypeVar, get_args
 
-from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import Runnable
 
 T = TypeVar("T")
@@ -20,8 +20,9 @@ Summarizer = (
 )
 """What makes a summary of the previous one and of the messages that have left the window since.
 
-A chat model is given `summary_prompt`. Another Runnable is given `{"previous": str, "messages": list[BaseMessage]}`
-and returns a text or a message. A function, sync or async, is called with the two and returns a text.
+A chat model is given `summary_prompt`; so is what wraps one, with options, retries or fallbacks, or begins with one.
+Another Runnable is given `{"previous": str, "messages": list[BaseMessage]}`. Both return a text or a message. A
+function, sync or async, is called with the two and returns a text.
 """
 
 INSTRUCTIONS = """\
@@ -57,15 +58,27 @@ def _lines(message: BaseMessage) -> list[str]:
     role = _ROLES.get(message.type) or str(getattr(message, "role", message.type)).capitalize()
     if isinstance(message, ToolMessage):
         role = f"Result of {message.name or 'tool'} ({message.tool_call_id})"
-    text = str(message.text)
-    if not text and message.content:
-        text = json.dumps(message.content, ensure_ascii=False, default=str)
     calls = message.tool_calls if isinstance(message, AIMessage) else []
+    blocks = [] if isinstance(message.content, str) else message.content
+    said = [str(message.text), *(_described(block) for block in blocks if isinstance(block, dict))]
+    text = " ".join(filter(None, said))
     lines = [f"{role}: {text}"] if text or not calls else []
     for call in calls:
         arguments = json.dumps(call["args"], ensure_ascii=False, default=str)
         lines.append(f"{role} calls {call['name']} ({call['id']}): {arguments}")
     return lines
+
+
+_TOLD_OTHERWISE = {"text", "tool_use", "tool_call", "function_call", "thinking", "redacted_thinking", "reasoning"}
+_MEDIA = {"image", "image_url", "input_image", "audio", "input_audio", "video", "media", "file", "document"}
+
+
+def _described(block: dict[str, Any]) -> str:
+    """Say what a block of content is, unless it is said otherwise or only a thought."""
+    kind = block.get("type")
+    if kind in _TOLD_OTHERWISE:
+        return ""
+    return f"[{kind}]" if kind in _MEDIA else json.dumps(block, ensure_ascii=False, default=str)
 
 
 def summarize(summarizer: Any, previous: str, messages: list[BaseMessage]) -> str:
@@ -94,12 +107,11 @@ async def asummarize(summarizer: Any, previous: str, messages: list[BaseMessage]
 
 
 def _input(runnable: Runnable[Any, Any], previous: str, messages: list[BaseMessage]) -> Any:
-    inner: Any = runnable
-    while hasattr(inner, "bound"):  # a model with retries, options, or a config
-        inner = inner.bound
-    if isinstance(inner, BaseLanguageModel):
-        return summary_prompt(previous, messages)
-    return {"previous": previous, "messages": messages}
+    try:
+        takes_a_prompt = list[AnyMessage] in get_args(runnable.InputType)  # as chat models, and whatever wraps them, do
+    except TypeError:  # it does not say
+        takes_a_prompt = False
+    return summary_prompt(previous, messages) if takes_a_prompt else {"previous": previous, "messages": messages}
 
 
 def _is_async(function: Any) -> bool:
@@ -109,7 +121,7 @@ def _is_async(function: Any) -> bool:
 def _run(answer: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine from a function, whether or not this thread runs an event loop."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, answer).result()
+        return thread.submit(copy_context().run, asyncio.run, answer).result()
 
 
 def _text(answer: Any) -> str:
@@ -117,4 +129,4 @@ def _text(answer: Any) -> str:
         answer = answer.text
     if not isinstance(answer, str):
         raise TypeError(f"the summarizer returned {type(answer).__name__}, not a text")
-    return str(answer).strip()
+    return answer.encode(errors="replace").decode().strip()  # without lone surrogates, which no store could keep

@@ -8,13 +8,18 @@ local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'los
 if recall(held[1], ARGV[1]) then return 1 end
 if held[2] ~= ARGV[1] then return 0 end
 
+-- Everything that could fail comes before the first write: a script that fails is not rolled back. That write is one
+-- for which a server that is out of memory refuses the script.
+local holder = redis.call('GET', KEYS[6])
 redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
+redis.call('LLEN', KEYS[5])
+redis.call('SET', KEYS[4], ARGV[3])
+
 -- Entries that were dropped from the waiting since the claim are covered all the same.
 local count, summarized, lost = tonumber(ARGV[5]), tonumber(held[3] or 0), tonumber(held[4] or 0)
 local dropped = math.min(count, summarized + lost - ARGV[4])
 redis.call('LTRIM', KEYS[5], count - dropped, -1)
-redis.call('SET', KEYS[4], ARGV[3])
 redis.call('HDEL', KEYS[2], 'claim')
-if redis.call('GET', KEYS[6]) == ARGV[1] then redis.call('UNLINK', KEYS[6]) end
+if holder == ARGV[1] then redis.call('UNLINK', KEYS[6]) end
 commit(held[1], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
 return 1

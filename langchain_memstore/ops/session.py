@@ -124,7 +124,7 @@ class Append(SessionScript[Appended]):
             session.turns += self.started_turns()
             session.popped.clear()
             start, lost, most_waiting = bounded_start(session.messages, self.bounds), 0, self.bounds.max_evicted
-            if most_waiting is not None:
+            if start > 0 and most_waiting is not None:
                 session.evicted += session.messages[:start]
                 lost = max(0, len(session.evicted) - most_waiting)
                 del session.evicted[:lost]
