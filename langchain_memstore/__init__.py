@@ -26,9 +26,10 @@ if TYPE_CHECKING:
         LocalChatMessageHistory,
         RedisChatMessageHistory,
     )
-    from langchain_memstore.memstore import Memstore, SearchHit
+    from langchain_memstore.memstore import Memstore
     from langchain_memstore.ops.listing import SessionInfo
     from langchain_memstore.runnable import RunnableWithHistory
+    from langchain_memstore.search import SearchHit
     from langchain_memstore.settings import MemstoreSettings
 
 # Each public name, and the module that is imported when it is first asked for.
@@ -46,7 +47,7 @@ _HOMES = {
     "MessageEncodeError": "errors",
     "RedisChatMessageHistory": "history",
     "RunnableWithHistory": "runnable",
-    "SearchHit": "memstore",
+    "SearchHit": "search",
     "SessionInfo": "ops.listing",
     "Snapshot": "conversation",
     "Status": "backends.base",

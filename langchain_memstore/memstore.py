@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import BaseMessage
 from typing_extensions import Self, Unpack
 
 from langchain_memstore.backends.base import Backend, Status
 from langchain_memstore.backends.urls import LOCAL, backend_of_url
-from langchain_memstore.codec import decode_entries
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
-from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.listing import Listing, SessionInfo
-from langchain_memstore.ops.reading import ReadEntries
+from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.listing import alist_sessions, list_sessions
+from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
     HistoryOptions,
     Options,
@@ -25,20 +22,10 @@ from langchain_memstore.options import (
     check_count,
     split_options,
 )
-from langchain_memstore.search import Query
+from langchain_memstore.search import Query, SearchHit, asearch_sessions, search_sessions
 
 if TYPE_CHECKING:
     from langchain_memstore.compaction import Compactor
-
-
-@dataclass(frozen=True)
-class SearchHit:
-    """A message that a search over conversations has found."""
-
-    session_id: str
-    """In which conversation."""
-    message: BaseMessage
-    """The message."""
 
 
 class Memstore:
@@ -152,27 +139,18 @@ class Memstore:
         Args:
             match: A pattern over session ids: `*`, `?`, `[seq]`, `[!seq]`.
 
-        Yields:
-            What is known of each session. Looking refreshes no TTL.
+        Returns:
+            An iterator over what is known of each session. Looking refreshes no TTL.
 
         Raises:
             ValueError: The pattern is not a non-empty text.
             BackendError: The store refused or could not be reached.
         """
-        listing = Listing(self._policy.key_prefix, match)
-        while (scan := listing.next_page()) is not None:
-            stats = listing.stats(self._backend.execute(scan))
-            if stats.sessions:
-                yield from self._backend.execute(stats)
+        return list_sessions(self._backend, self._pattern(match))
 
-    async def asessions(self, match: str = "*") -> AsyncIterator[SessionInfo]:
+    def asessions(self, match: str = "*") -> AsyncIterator[SessionInfo]:
         """List conversations; the async face of `sessions`."""
-        listing = Listing(self._policy.key_prefix, match)
-        while (scan := listing.next_page()) is not None:
-            stats = listing.stats(await self._backend.aexecute(scan))
-            if stats.sessions:
-                for info in await self._backend.aexecute(stats):
-                    yield info
+        return alist_sessions(self._backend, self._pattern(match))
 
     def search(
         self,
@@ -192,22 +170,17 @@ class Memstore:
             types: The types of messages to look at, such as `human` and `ai`; None: all.
             limit: The most messages to find; None: all.
 
-        Yields:
-            Each message that was found, with its session's id.
+        Returns:
+            An iterator over the messages that were found, with their sessions' ids.
 
         Raises:
             ValueError: An argument makes no sense.
             BackendError: The store refused or could not be reached.
         """
         query = Query(text, case_sensitive, types, limit)
-        return islice(self._search(query, match), limit)
+        return search_sessions(self._backend, self._pattern(match), query, self._policy)
 
-    def _search(self, query: Query, match: str) -> Iterator[SearchHit]:
-        for info in self.sessions(match):
-            keys = SessionKeys(self._policy.key_prefix, info.session_id)
-            yield from self._hits(query, keys, self._backend.execute(ReadEntries(keys)))
-
-    async def asearch(
+    def asearch(
         self,
         text: str,
         *,
@@ -218,18 +191,7 @@ class Memstore:
     ) -> AsyncIterator[SearchHit]:
         """Find messages in all conversations; the async face of `search`."""
         query = Query(text, case_sensitive, types, limit)
-        found = 0
-        async for info in self.asessions(match):
-            keys = SessionKeys(self._policy.key_prefix, info.session_id)
-            for hit in self._hits(query, keys, await self._backend.aexecute(ReadEntries(keys))):
-                yield hit
-                found += 1
-                if found == limit:
-                    return
-
-    def _hits(self, query: Query, keys: SessionKeys, entries: list[bytes]) -> Iterator[SearchHit]:
-        messages = decode_entries(entries, keys.session_id, self._policy.on_corrupt)
-        return (SearchHit(keys.session_id, message) for message in messages if query.matches(message))
+        return asearch_sessions(self._backend, self._pattern(match), query, self._policy)
 
     def compact_due(self, limit: int | None = None) -> int:
         """Make the summaries that are due; what a worker process calls in a loop.
@@ -278,6 +240,9 @@ class Memstore:
         if self._compactor is not None:
             await self._compactor.aclose()
         await self._backend.aclose()
+
+    def _pattern(self, match: str) -> SessionPattern:
+        return SessionPattern(self._policy.key_prefix, match)
 
     def _compactor_for(self, policy: Policy) -> Compactor | None:
         if self._compactor is None:

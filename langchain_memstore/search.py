@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_memstore.codec import MESSAGE_CLASSES
-from langchain_memstore.options import check_count
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.codec import MESSAGE_CLASSES, decode_entries
+from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.listing import alist_sessions, list_sessions
+from langchain_memstore.ops.listing import SessionInfo
+from langchain_memstore.ops.reading import ReadEntries
+from langchain_memstore.options import Policy, check_count
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """A message that a search over conversations has found."""
+
+    session_id: str
+    """In which conversation."""
+    message: BaseMessage
+    """The message."""
 
 
 class Query:
@@ -60,6 +76,45 @@ class Query:
     def first(self, messages: Iterable[BaseMessage]) -> list[BaseMessage]:
         """Return the first of the messages that match, up to the limit."""
         return list(islice(filter(self.matches, messages), self.limit))
+
+
+def search_sessions(backend: Backend, pattern: SessionPattern, query: Query, policy: Policy) -> Iterator[SearchHit]:
+    """Find messages in sessions, as the listing of these goes on.
+
+    Args:
+        backend: Where the sessions are kept.
+        pattern: Which sessions.
+        query: What to look for.
+        policy: What to do with entries that are not messages.
+    """
+    hits = (
+        hit
+        for info in list_sessions(backend, pattern)
+        for hit in _hits(info.session_id, backend.execute(_entries(pattern, info)), query, policy)
+    )
+    return islice(hits, query.limit)
+
+
+async def asearch_sessions(
+    backend: Backend, pattern: SessionPattern, query: Query, policy: Policy
+) -> AsyncIterator[SearchHit]:
+    """Find messages in sessions; the async face of `search_sessions`."""
+    found = 0
+    async for info in alist_sessions(backend, pattern):
+        for hit in _hits(info.session_id, await backend.aexecute(_entries(pattern, info)), query, policy):
+            yield hit
+            found += 1
+            if found == query.limit:
+                return
+
+
+def _entries(pattern: SessionPattern, info: SessionInfo) -> ReadEntries:
+    return ReadEntries(SessionKeys(pattern.prefix, info.session_id))
+
+
+def _hits(session_id: str, entries: list[bytes], query: Query, policy: Policy) -> Iterator[SearchHit]:
+    messages = decode_entries(entries, session_id, policy.on_corrupt)
+    return (SearchHit(session_id, message) for message in messages if query.matches(message))
 
 
 def _json(value: Any) -> str:

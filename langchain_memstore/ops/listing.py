@@ -153,25 +153,5 @@ class Stats(Op[list[SessionInfo]]):
         return found
 
 
-class Listing:
-    """Where a listing of sessions has come to."""
-
-    def __init__(self, prefix: str, match: str) -> None:
-        self._pattern = SessionPattern(prefix, match)
-        self._cursor: int | None = None
-        self._seen: set[str] = set()
-
-    def next_page(self) -> Scan | None:
-        """Return the scan for the next page; None: there is none."""
-        return None if self._cursor == 0 else Scan(self._pattern, self._cursor or 0)
-
-    def stats(self, page: Page) -> Stats:
-        """Return the look at the sessions of a page that were not listed before."""
-        self._cursor = page.cursor
-        fresh = [session_id for session_id in dict.fromkeys(page.session_ids) if session_id not in self._seen]
-        self._seen.update(fresh)
-        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in fresh))
-
-
 def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)

@@ -53,7 +53,7 @@ def make_backend(request: pytest.FixtureRequest, server: Server) -> Iterator[Mak
 def converse(execute: Execute) -> None:
     """Append, count and pop, and look whether each was done once."""
     for number, pair in enumerate(PAIRS, 1):
-        assert execute(Append(KEYS, pair, BOUNDS, TTL)) == (2 * number, 2 * number, number, 0)
+        assert execute(Append(KEYS, pair, BOUNDS, TTL))[:4] == (2 * number, 2 * number, number, 0)
     assert [execute(RegisterTurn(KEYS, TTL)) for _ in range(20)] == list(range(201, 221))
     for pair in PAIRS[:-21:-1]:
         assert execute(Pop(KEYS, 2, codec.TURN_STARTS, TTL)) == list(pair)
