@@ -18,7 +18,6 @@ from benchmarks.report import Section, Target, setting, setting_line, targets_ta
 from benchmarks.rounds import Measured  # noqa: E402
 from benchmarks.server import redis_server  # noqa: E402
 
-
 LEGEND = """The first column of numbers is what one operation takes; the others are ratios to it, less is better: the
 median of the ratios of all rounds, and their quartiles. README.md says who the contenders are."""
 
@@ -35,7 +34,7 @@ class Run:
     def __init__(self, clients: Clients, loop: asyncio.AbstractEventLoop, quick: bool) -> None:
         self.clients, self.loop = clients, loop
         self.windows = (50, 1_000) if quick else (15, 50, 200, 1_000)
-        self.seconds = 0.6 if quick else 4.0
+        self.seconds = 0.6 if quick else 3.5
         self.sections: list[Section] = []
         self.targets: list[Target] = []
 
