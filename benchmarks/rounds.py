@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Block = Callable[[int], float]
-"""Does something some number of times, and returns the seconds that one time took."""
+"""Does something some number of times, and returns the median of the seconds that it took."""
 
 BLOCK = 0.003  # seconds that a block is to take
 MOST_CALLS = 30
@@ -27,14 +27,14 @@ def timed(once: Callable[[], Any], settle: Callable[[], Any] | None = None) -> B
     """Make a block of something sync; `settle` comes after each time, and is not counted."""
 
     def block(calls: int) -> float:
-        total = 0
+        taken = []
         for _ in range(calls):
-            start = time.perf_counter_ns()
+            start = time.perf_counter()
             once()
-            total += time.perf_counter_ns() - start
+            taken.append(time.perf_counter() - start)
             if settle is not None:
                 settle()
-        return total / calls / 1e9
+        return statistics.median(taken)
 
     return block
 
@@ -45,14 +45,14 @@ def atimed(
     """Make a block of something async; see `timed`."""
 
     async def block(calls: int) -> float:
-        total = 0
+        taken = []
         for _ in range(calls):
-            start = time.perf_counter_ns()
+            start = time.perf_counter()
             await once()
-            total += time.perf_counter_ns() - start
+            taken.append(time.perf_counter() - start)
             if settle is not None:
                 settle()
-        return total / calls / 1e9
+        return statistics.median(taken)
 
     return lambda calls: loop.run_until_complete(block(calls))
 
@@ -115,7 +115,4 @@ def interleave(blocks: Mapping[str, Block], seconds: float, shares: int = 1) -> 
 
 def _calls(block: Block) -> int:
     """Warm up, and find how many calls make a block."""
-    block(1)
-    start = time.perf_counter()
-    block(1)
-    return max(1, min(MOST_CALLS, int(BLOCK / (time.perf_counter() - start))))
+    return max(1, min(MOST_CALLS, int(BLOCK / min(block(1) for _ in range(3)))))

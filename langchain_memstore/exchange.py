@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import operator
@@ -16,6 +17,8 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 from langchain_core.prompt_values import PromptValue
+
+from langchain_memstore.errors import MessageEncodeError
 
 
 def value_of(mapping: dict[str, Any], key: str | None, which: str, *usual: str) -> Any:
@@ -40,6 +43,14 @@ def messages_of(which: str, value: Any, text: type[HumanMessage] | type[AIMessag
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"{which} must be messages: {error}") from error
     return [message_chunk_to_message(message) for message in messages]
+
+
+def fixed(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """Return messages as they are now, whatever becomes of them."""
+    try:
+        return copy.deepcopy(messages)
+    except Exception as error:
+        raise MessageEncodeError(f"input holds a value that cannot be copied: {error}") from error
 
 
 def merged(parts: list[Any]) -> Any:

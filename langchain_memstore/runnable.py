@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnable
-from langchain_core.runnables.graph import Graph
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from langchain_core.utils.pydantic import create_model_v2
 from pydantic import RootModel
 
-from langchain_memstore.exchange import merged, messages_of, only_new, value_of
+from langchain_memstore.exchange import fixed, merged, messages_of, only_new, value_of
+
+if TYPE_CHECKING:
+    from langchain_core.runnables.graph import Graph
 
 SESSION_ID = ConfigurableFieldSpec(
     id="session_id",
@@ -241,7 +242,7 @@ class _Run:
         self.history = history
         self.asked = asked
         """The new messages, as the runnable is given them; it may change them."""
-        self.new = copy.deepcopy(asked)
+        self.new = fixed(asked)
         """The new messages, as they are appended."""
         self.given = asked
         """All messages that the runnable is given."""

@@ -150,7 +150,6 @@ class BackendConformance:
         ("appended", "bounds", "kept"),
         [
             ("hahaha", (3, None), "aha"),
-            ("ha ha ha", (1, None), "a"),
             ("harra", (3, None), "a"),  # results at the head go with their call
             ("harf", (1, None), "arf"),  # a call group larger than the bound is kept whole
             ("haR F", (1, None), "aRF"),  # and while it is under way
@@ -160,7 +159,6 @@ class BackendConformance:
             ("rr ha", (3, None), "ha"),
             ("rrr", (1, None), "rrr"),  # there is no call to start at, and no window is empty
             ("saharaH arara", (None, 1), "Harara"),
-            ("ha ha ha", (None, 2), "haha"),
             ("aaa", (None, 1), "aaa"),
             ("haaahaa", (4, 2), "ahaa"),
             ("hararaha", (6, 2), "araha"),
@@ -297,8 +295,7 @@ class BackendConformance:
         (info,) = talk.execute(Stats((missing, talk.keys)))
         assert (info.session_id, info.messages, info.turns, info.total) == ("session", 4, 4, 6)
         assert info.summary and info.ttl is not None and 50 < info.ttl <= 60
-        assert abs(info.created.timestamp() - time.time()) < 60
-        assert info.created <= info.updated
+        assert time.time() - 60 < info.created.timestamp() <= info.updated.timestamp() < time.time() + 60
         talk.ttl = None
         talk.append("h")
         assert talk.execute(Stats((talk.keys,)))[0].ttl is None
@@ -313,22 +310,13 @@ class BackendConformance:
         assert [talk.read()[:4] for talk in talks] == [(talk.said, "", n, n) for n, talk in enumerate(talks, 1)]
         assert _scan(execute, SessionPattern(prefix), count=2) == set(HOSTILE_IDS)
 
-    @pytest.mark.parametrize(
-        ("match", "found"),
-        [
-            ("user-?", {"user-1", "user-2", "user-é"}),
-            ("user-[!1]*", {"user-2", "user-é"}),
-            ("[*]", {"*"}),
-            ("[{]*", {"{}"}),
-            ("*}", {"{}"}),
-            ("User-1", set()),
-        ],
-    )
-    def test_scan_matches(self, execute: Execute, prefix: str, match: str, found: set[str]) -> None:
+    def test_scan_matches(self, execute: Execute, prefix: str) -> None:
         """A pattern is over the characters of ids."""
         for session_id in ("user-1", "user-2", "user-10", "user-é", "*", "{}", "%7B%7D"):
             _Talk(execute, SessionKeys(prefix, session_id)).register_turn()
-        assert set(_scan(execute, SessionPattern(prefix, match))) == found
+        matches = {"user-?": {"user-1", "user-2", "user-é"}, "user-[!1]*": {"user-2", "user-é"}, "User-1": set()}
+        matches |= {"[*]": {"*"}, "[{]*": {"{}"}, "*}": {"{}"}}
+        assert {match: _scan(execute, SessionPattern(prefix, match)) for match in matches} == matches
 
     def test_closing_twice_is_closing_once(self, backend: Backend, run: Run) -> None:
         """A backend is closed through either face, and more than once."""

@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_memstore import Memstore, RedisChatMessageHistory
+from langchain_memstore import BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
 
 from .servers import PASSWORD, USER, Server
@@ -211,6 +211,15 @@ def test_an_exhausted_borrowed_pool_is_waited_for(server: Server) -> None:
         client.connection_pool.release(connection)
         assert [writer.result(30) for writer in writers] == [None] * 4
         check(history, writers=4)
+
+
+def test_an_exhausted_borrowed_pool_is_not_waited_for_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langchain_memstore.backends.redis.PATIENCE", 0.1)
+    with redis.Redis(**plain(server)) as client:
+        connection = client.connection_pool.get_connection()
+        with pytest.raises(BackendUnavailable, match="Too many connections"):
+            Memstore.from_client(client).history("shared").register_turn()
+        client.connection_pool.release(connection)
 
 
 async def test_an_exhausted_borrowed_async_pool_is_waited_for(server: Server) -> None:

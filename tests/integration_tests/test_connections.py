@@ -137,10 +137,12 @@ async def test_stores_of_one_url_share_connections_that_the_last_closes(server: 
         await awrite(store)
     assert len(admin.client_list()) == 2 + 1  # the admin's
     write(apart)
-    assert len(admin.client_list()) == 3 + 1
+    connected = [each["id"] for each in admin.client_list()]
+    assert len(connected) == 3 + 1
     one.close()
     await one.aclose()
     assert [write(other), await awrite(other)] == [6, 7]
+    assert [each["id"] for each in admin.client_list()] == connected
     await other.aclose()
     wait_until(lambda: len(admin.client_list()) == 1 + 1)
     apart.close()

@@ -44,13 +44,15 @@ def call(request: pytest.FixtureRequest) -> Iterator[Call]:
 
 
 @every_server
-@pytest.mark.parametrize("kind", ["redis", "local"])
-def test_a_conversation(server: Server, call: Call, kind: str) -> None:
-    options = {"max_messages": 4, "ttl": 3600}
-    if kind == "redis":
-        history = RedisChatMessageHistory("session", server.url, **options)
-    else:
-        history = LocalChatMessageHistory("session", name=new_batch(), **options)
+def test_a_conversation_in_redis(server: Server, call: Call) -> None:
+    converse(RedisChatMessageHistory("session", server.url, max_messages=4, ttl=3600), call)
+
+
+def test_a_conversation_in_the_process(call: Call) -> None:
+    converse(LocalChatMessageHistory("session", name=new_batch(), max_messages=4, ttl=3600), call)
+
+
+def converse(history: ChatMessageHistory, call: Call) -> None:
     call(history, "add_messages", [])
     assert call(history, "messages") == []
     call(history, "add_user_message", "question")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -43,7 +44,8 @@ def factory(store: Memstore, request: pytest.FixtureRequest) -> Factory:
 
 
 def old(runnable: Any, factory: Callable[..., Any], **options: Any) -> Runnable:
-    with pytest.warns(LangChainDeprecationWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LangChainDeprecationWarning)
         return RunnableWithMessageHistory(runnable, factory, **options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from datetime import datetime, timezone
 from decimal import Decimal
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -399,3 +400,11 @@ async def test_what_cannot_be_kept_raises(store: Memstore, way: Any, save_input:
     with pytest.raises(MessageEncodeError, match=r"messages\[0\].data.additional_kwargs.*odd"):
         await way(chain, HumanMessage("hi", **bad))
     assert said(store) == []
+
+
+@every_way
+async def test_an_input_that_cannot_be_copied_raises_before_the_model_is_called(store: Memstore, way: Any) -> None:
+    model = ScriptedModel(answers=["never"])
+    with pytest.raises(MessageEncodeError, match="cannot be copied"):
+        await way(RunnableWithHistory(model, store.history), HumanMessage("hi", additional_kwargs={"k": Lock()}))
+    assert model.seen == []

@@ -355,7 +355,11 @@ async def test_cancelling_time_and_again_does_not_keep_the_input_from_being_save
 
 
 async def test_a_timeout(store: Memstore) -> None:
-    chain = RunnableWithHistory(Hanging().runnable, store.history, save_input_on_error=True)
+    model = Hanging()
+    task = asyncio.create_task(
+        RunnableWithHistory(model.runnable, store.history, save_input_on_error=True).ainvoke("hi", SESSION)
+    )
+    await model.begins()
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(chain.ainvoke("hi", SESSION), 0.2)
+        await asyncio.wait_for(task, 0.01)
     assert said(store) == [("human", "hi")]

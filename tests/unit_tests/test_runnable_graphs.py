@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import uuid
 import warnings
@@ -110,7 +111,10 @@ def functional(model: ScriptedModel) -> Any:
     return run
 
 
-@pytest.mark.parametrize("build", [agent, prebuilt, functional])
+no_context = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no context there")
+
+
+@pytest.mark.parametrize("build", [agent, prebuilt, pytest.param(functional, marks=no_context)])
 @every_way
 async def test_only_what_is_new_is_kept(store: Memstore, way: Any, build: Any) -> None:
     model = script()
