@@ -21,7 +21,7 @@ from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.summary import Claim, Commit, Release
 
 from .servers import Server
-from .worlds import DAY, LEASE, PASS_TIME, LocalWorld, RedisWorld, listing
+from .worlds import DAY, LEASE, PASS_TIME, LocalWorld, RedisWorld, forking, listing
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -367,12 +367,13 @@ class TestWorkers:
         assert failures(store) == ["b: SummaryError: the summarizer returned an empty text"]
         assert await call(world.store(summarizer=listing).compact_due) == 1
 
+    @forking
     def test_processes_share_the_sessions(self, server: Server) -> None:
         store = Memstore.from_url(server.url, summarize="manual", max_messages=2)
         histories = [store.history(f"{session}") for session in range(20)]
         for history in histories:
             history.add_messages(turns(1, 2))
-        with multiprocessing.get_context("forkserver").Pool(2) as pool:
+        with multiprocessing.get_context("fork").Pool(2) as pool:
             assert sum(pool.map(_compact_due, [server.url] * 2, chunksize=1)) == 20
         assert {where(history) for history in histories} == {("q1 a1", "", "q2 a2")}
         store.close()

@@ -37,7 +37,7 @@ from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
 
 from .servers import Server
-from .worlds import DAY, LEASE, LocalWorld, RedisWorld, listing
+from .worlds import DAY, LEASE, LocalWorld, RedisWorld, forking, listing
 
 EXAMPLES = int(os.environ.get("MEMSTORE_EXAMPLES", "50"))
 KILLS = int(os.environ.get("MEMSTORE_KILLS", "15"))
@@ -372,10 +372,9 @@ def _turns(snapshot: Any) -> Iterator[list[BaseMessage]]:
     return ([HumanMessage(f"{n}"), AIMessage(f"{n + 1}")] for n in itertools.count(snapshot.total, 2))
 
 
+@forking
 def test_kills(server: Server, admin: redis.Redis) -> None:
     """A process that is killed at any moment loses nothing, and the next one goes on where it was."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
     store = Memstore.from_url(server.url, summarizer=covering)
     history = store.history("one")
     between = 0  # how many were killed between claim and commit
@@ -383,7 +382,7 @@ def test_kills(server: Server, admin: redis.Redis) -> None:
         range(KILLS), itertools.cycle(itertools.product(["inline", "background"], [False, True])), strict=False
     ):
         before = history.snapshot()
-        process = processes.Process(target=talk, args=(server.url, summarize, asynchronous))
+        process = multiprocessing.get_context("fork").Process(target=talk, args=(server.url, summarize, asynchronous))
         process.start()
         deadline = time.monotonic() + 30
         while history.snapshot().summarized == before.summarized:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from typing import Any
 
+import pytest
 import redis
 from langchain_core.messages import BaseMessage
 
@@ -79,3 +81,10 @@ class RedisWorld(LocalWorld):
 def listing(previous: str, messages: list[BaseMessage]) -> str:
     """A summarizer whose summaries list the messages that they cover."""
     return " ".join([*previous.split(), *(message.text for message in messages)])
+
+
+def forking(test: Any) -> Any:
+    """Mark a test that forks, so that its processes start at once; none of the threads here works then."""
+    test = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")(test)
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    return pytest.mark.skipif(not forks, reason="there is no fork")(test)

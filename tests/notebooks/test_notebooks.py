@@ -4,65 +4,73 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import langchain_memstore
+
 nbformat = pytest.importorskip("nbformat", reason="the notebooks need the extra `test`")
 nbclient = pytest.importorskip("nbclient", reason="the notebooks need the extra `test`")
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-assert NOTEBOOKS, "there are no notebooks"
-
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
+assert NAMES, "there are no notebooks"
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: what goes there fails at once
 
+every_notebook = pytest.mark.parametrize("name", NAMES)
 
-@pytest.fixture
-def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes `python3` the kernel of the running interpreter, which finds no network and no key."""
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], list[Any]]]:
+    """Runs a copy of a notebook, once; returns its cells with their outputs.
+
+    The kernel is the running interpreter with the package under test. It finds no network and no key.
+    """
     from ipykernel.kernelspec import write_kernel_spec
 
-    write_kernel_spec(tmp_path / "kernels" / "python3")
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, NOWHERE)
-        monkeypatch.setenv(name.lower(), NOWHERE)
-    for name in [name for name in os.environ if name.endswith("_API_KEY")]:
-        monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("notebooks")
+    write_kernel_spec(folder / "kernels" / "python3")
+
+    @cache
+    def cells(name: str) -> list[Any]:
+        notebook = nbformat.read(shutil.copy(FOLDER / name, folder), as_version=4)
+        nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+        return notebook.cells
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder))
+        patch.setenv("PYTHONPATH", str(Path(langchain_memstore.__file__).parents[1]))
+        for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            patch.setenv(proxy, NOWHERE)
+            patch.setenv(proxy.lower(), NOWHERE)
+        for key in [key for key in os.environ if key.endswith("_API_KEY")]:
+            patch.delenv(key)
+        yield cells
 
 
-def run(path: Path, folder: Path) -> list[Any]:
-    """Run a copy of a notebook in a folder; returns its cells with their outputs."""
-    notebook = nbformat.read(shutil.copy(path, folder), as_version=4)
-    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
-    return notebook.cells
-
-
-@pytest.mark.usefixtures("kernel")
 @every_notebook
-def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    outputs = [output for cell in run(path, tmp_path) for output in cell.get("outputs", [])]
-    warned = [output.text for output in outputs if output.get("name") == "stderr"]
-    assert outputs and not warned
+def test_runs_from_top_to_bottom(name: str, run: Callable[[str], list[Any]]) -> None:
+    outputs = [output for cell in run(name) for output in cell.get("outputs", [])]
+    assert outputs and not [output.text for output in outputs if output.get("name") == "stderr"]
     assert sum(len(str(output)) for output in outputs) < 100_000
 
 
-@pytest.mark.usefixtures("kernel")
-def test_the_plot_is_drawn_and_the_summary_remembers(tmp_path: Path) -> None:
-    path = next(path for path in NOTEBOOKS if path.name == "rolling_summaries.ipynb")
-    outputs = {cell.id: cell.get("outputs", []) for cell in run(path, tmp_path)}
+def test_the_summary_remembers_and_the_plot_is_drawn(run: Callable[[str], list[Any]]) -> None:
+    outputs = {cell.id: cell.get("outputs", []) for cell in run("rolling_summaries.ipynb")}
+    alone, with_summary = outputs["remember"][0].text.splitlines()
+    assert alone.endswith("nothing")
+    assert "reference PT-4711" in with_summary
     assert "image/png" in outputs["plot"][0].data
-    printed = outputs["remember"][0].text.splitlines()
-    assert printed[0].endswith("nothing")
-    assert "reference PT-4711" in printed[1]
 
 
 @every_notebook
-def test_is_kept_without_outputs(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+def test_is_kept_without_outputs(name: str) -> None:
+    notebook = nbformat.read(FOLDER / name, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
         assert not cell.get("outputs"), cell.id

@@ -183,5 +183,6 @@ def messages(
     elif issubclass(cls, FunctionMessage):
         fields["name"] = text
     taken = {*cls.model_fields, "self", "content_blocks"}
-    extras = st.dictionaries(text.filter(lambda key: key not in taken), values, max_size=0 if cls in CHUNKS else 2)
+    names = st.text(st.characters(codec="utf-8"), max_size=8).filter(lambda key: key not in taken)
+    extras = st.dictionaries(names, values, max_size=0 if cls in CHUNKS else 2)
     return st.builds(lambda known, more: cls(**known, **more), st.fixed_dictionaries(fields), extras)

@@ -115,7 +115,7 @@ def test_whole_turns_start_with_the_human(case: Case) -> None:
     assert isinstance(cut[0], HumanMessage) or case.kind == "pairs" or not humans or humans[-1] not in cut
 
 
-LONG_TURN = converse([[0], [1, 2, 1]])  # a turn of nine messages
+LONG_TURN = converse([[0], [1, 2, 1]])  # a turn of eight messages, after one of two
 
 
 def test_a_turn_that_does_not_fit_loses_its_middle() -> None:
