@@ -35,6 +35,6 @@ def decoding(seconds: float) -> Measured:
     blocks = {
         PLAIN: timed(lambda: messages_from_dict([json.loads(entry) for entry in plain])),
         "floor B": timed(lambda: [cheapest.decode(entry) for entry in cheap]),
-        "memstore": timed(lambda: [codec.decode(entry) for entry in ours]),
+        "memstore": timed(lambda: codec.decode_entries(ours, "session", "raise")),
     }
     return interleave(blocks, seconds, shares=MESSAGES)

@@ -57,8 +57,11 @@ _TYPES = {cls: name for name, cls in MESSAGE_CLASSES.items()}
 _FIELDS = {cls: set(cls.model_fields) for cls in _TYPES}
 _CHECKED = {"content", "additional_kwargs", "response_metadata", "type", "name", "id", "role", "tool_calls"}
 _CHECKED |= {"invalid_tool_calls", "usage_metadata", "tool_call_id", "status", "artifact"}
-_GROWN = {name for cls, name in _TYPES.items() if _FIELDS[cls] - _CHECKED}
-"""The kinds with fields that `_is_whole` does not look for, as a later langchain-core may add some."""
+_SHAPES = {
+    name: (cls, _FIELDS[cls], -1 if _FIELDS[cls] - _CHECKED else len(_FIELDS[cls])) for cls, name in _TYPES.items()
+}
+"""Of each kind: its class, its fields, and how many values an entry has that has just these. That number is never met
+where there are fields that `_is_whole` does not look for, as a later langchain-core may add some."""
 
 
 def encode(messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
@@ -175,38 +178,11 @@ def decode(entry: bytes | str) -> BaseMessage:
     Raises:
         MessageDecodeError: The entry is not a message.
     """
-    try:
-        # Entries of others have a space there. `json.dumps` writes into them what orjson refuses (NaN, lone surrogates)
-        # or reads as floats (big integers).
-        value = orjson.loads(entry) if entry[8] == _QUOTE else json.loads(entry)
-        kind, data = value["type"], value["data"]
-        if len(value) != 2 and value.get("marked"):
-            value["data"] = data = unpack(data)
-        cls = MESSAGE_CLASSES.get(kind)
-        if cls is None or not _is_whole(kind, data):
-            return message_chunk_to_message(messages_from_dict([value])[0])
-        fields, extra = _FIELDS[cls].copy(), {}
-        if len(data) != len(fields) or kind in _GROWN:
-            extra = {key: data.pop(key) for key in [*data] if key not in fields}
-            if len(data) != len(fields):  # the entry is older than a field of the class
-                return cls(**data, **extra)
-            fields.update(extra)
-    except Exception as error:  # an entry may hold anything, and fail in any way
-        raise MessageDecodeError(f"not a message: {type(error).__name__}") from error
-    # Rebuild the message as `model_construct` does, but quicker: the fields are there and need no defaults.
-    message = _new(cls)
-    _set_fields(message, data)
-    _set_fields_set(message, fields)
-    _set_extra(message, extra)
-    _set_private(message, None)
-    return message
-
-
-_QUOTE = ord('"')
+    return _decode_all((entry,))[0]
 
 
 def decode_entries(
-    entries: Iterable[bytes], session_id: str, on_corrupt: Literal["skip", "raise"]
+    entries: Sequence[bytes], session_id: str, on_corrupt: Literal["skip", "raise"]
 ) -> list[BaseMessage]:
     """Decode the entries of a session.
 
@@ -218,6 +194,10 @@ def decode_entries(
     Raises:
         MessageDecodeError: An entry is not a message, where that is to be raised.
     """
+    try:
+        return _decode_all(entries)
+    except MessageDecodeError:
+        pass  # look which
     messages, corrupt = [], []
     for index, entry in enumerate(entries):
         try:
@@ -229,11 +209,45 @@ def decode_entries(
                     'on_corrupt="skip"'
                 ) from error
             corrupt.append(index)
-    if corrupt:
-        logger.warning("session %r: skipped entries that are not messages, at index %s", session_id, corrupt)
+    logger.warning("session %r: skipped entries that are not messages, at index %s", session_id, corrupt)
     return messages
 
 
+def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
+    messages: list[BaseMessage] = []
+    append, loads, is_whole, shapes = messages.append, orjson.loads, _is_whole, _SHAPES  # quicker to reach, in a loop
+    try:
+        for entry in entries:
+            # Entries of others have a space there. `json.dumps` writes into them what orjson refuses (NaN, lone
+            # surrogates) or reads as floats (big integers).
+            value = loads(entry) if entry[8] == _QUOTE else json.loads(entry)
+            kind, data = value["type"], value["data"]
+            if len(value) != 2 and value.get("marked"):
+                value["data"] = data = unpack(data)
+            if kind not in shapes or not is_whole(kind, data):
+                append(message_chunk_to_message(messages_from_dict([value])[0]))
+                continue
+            cls, known, size = shapes[kind]
+            fields, extra = known.copy(), {}
+            if len(data) != size:
+                extra = {key: data.pop(key) for key in [*data] if key not in fields}
+                if len(data) != len(fields):  # the entry is older than a field of the class
+                    append(cls(**data, **extra))
+                    continue
+                fields.update(extra)
+            # Rebuild the message as `model_construct` does, but quicker: the fields are there and need no defaults.
+            message = _new(cls)
+            _set_fields(message, data)
+            _set_fields_set(message, fields)
+            _set_extra(message, extra)
+            _set_private(message, None)
+            append(message)
+    except Exception as error:  # an entry may hold anything, and fail in any way
+        raise MessageDecodeError(f"not a message: {type(error).__name__}") from error
+    return messages
+
+
+_QUOTE = ord('"')
 _new = object.__new__
 _set_fields = BaseModel.__dict__["__dict__"].__set__
 _set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__

@@ -15,6 +15,8 @@ if done then return done end
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
 local turns = turn_count(KEYS[3])
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
+local before = tonumber(held[2] or 0)
+if not before then return redis.error_reply('ERR the total in meta is not a number') end
 local most_waiting = tonumber(ARGV[9])
 local waiting = most_waiting > 0 and redis.call('LLEN', KEYS[5]) or 0
 
@@ -89,6 +91,6 @@ if start > 0 then
 end
 
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
-local total = (held[2] or length - added) + added
+local total = (held[2] and before or length - added) + added
 local result = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
 return commit(held[1], table.concat(result, ','), new, 'total', total)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -47,7 +49,11 @@ class Server:
             port = self.port or _free_port()
             settings = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", self.socket]
             settings += ["--dir", self._folder.name, "--logfile", "server.log", "--save", "", "--appendonly", "no"]
-            self._process = subprocess.Popen([*self.command, *settings, *self.options], stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                [*self.command, *settings, *self.options],
+                stdin=subprocess.DEVNULL,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
             try:
                 self._wait_until_ready(port)
                 self.port = port
@@ -114,6 +120,11 @@ class Server:
 
 class _Exited(Exception):
     """A server ended before it was ready."""
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the test run is killed, which then can stop nothing itself."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _free_port() -> int:
