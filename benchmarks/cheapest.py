@@ -2,8 +2,8 @@
 
 An entry is the JSON array of a kind and of the values of the class's fields in their order, by orjson, so that no field
 is named. A message is built back by writing its fields straight into a bare object. Nothing is checked: extra fields,
-values that JSON changes, messages of other classes and entries of other versions all come out wrong, so this is no codec
-to use, only what none can be faster than.
+values that JSON changes, messages of other classes and entries of other versions all come out wrong. So this is no
+codec to use, only what none can be faster than.
 """
 
 from __future__ import annotations
