@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_memstore import Memstore, SessionInfo, Status
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.ops.listing import Page, Scan
 
 Listing = Callable[..., list[SessionInfo]]
 
@@ -169,6 +170,24 @@ def test_sessions_may_come_and_go_while_they_are_listed(store: Memstore) -> None
         store.history(f"{info.session_id}-new").register_turn()
     assert len(list(store.sessions("s?"))) == 0
     assert len(list(store.sessions("*-new"))) == 10
+
+
+class Paging(LocalBackend):
+    """Lists in pages that may be empty, and tells of some sessions twice, as SCAN does."""
+
+    pages: ClassVar = [("a", "b", "a"), (), ("b", "c", "gone"), ("a",)]
+
+    def execute(self, op: Any) -> Any:
+        if not isinstance(op, Scan):
+            return super().execute(op)
+        return Page((op.cursor + 1) % len(self.pages), self.pages[op.cursor])
+
+
+def test_a_session_that_comes_on_two_pages_is_listed_once(listing: Listing) -> None:
+    store = Memstore(Paging())
+    for session_id in "abc":
+        store.history(session_id).register_turn()
+    assert [info.session_id for info in listing(store)] == ["a", "b", "c"]
 
 
 class Counting:
