@@ -6,6 +6,7 @@ import copy
 import functools
 import itertools
 import operator
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import (
@@ -18,7 +19,10 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import PromptValue
 
+from langchain_memstore import codec
 from langchain_memstore.errors import MessageEncodeError
+
+CLASSES = frozenset(codec.MESSAGE_CLASSES.values())
 
 
 def value_of(mapping: dict[str, Any], key: str | None, which: str, *usual: str) -> Any:
@@ -47,6 +51,9 @@ def messages_of(which: str, value: Any, text: type[HumanMessage] | type[AIMessag
 
 def fixed(messages: list[BaseMessage]) -> list[BaseMessage]:
     """Return messages as they are now, whatever becomes of them."""
+    if all(type(message) in CLASSES for message in messages):
+        with suppress(MessageEncodeError):  # a history of another kind may keep what ours cannot
+            return [codec.decode(entry) for entry in codec.encode(messages)]  # quicker than a deep copy
     try:
         return copy.deepcopy(messages)
     except Exception as error:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
@@ -21,6 +21,8 @@ from langchain_memstore.exchange import fixed, merged, messages_of, only_new, va
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 SESSION_ID = ConfigurableFieldSpec(
     id="session_id",
     annotation=str,
@@ -29,6 +31,12 @@ SESSION_ID = ConfigurableFieldSpec(
     default="",
     is_shared=True,
 )
+
+
+def _signed(function: Function) -> Function:
+    """Keep a function's signature with it: langchain-core asks for it several times in every run."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
 
 
 class RunnableWithHistory(Runnable[Any, Any]):
@@ -147,6 +155,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
             async for part in parts:
                 yield part
 
+    @_signed
     def _invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         run = self._start(input, config)
         given = self._give(run, input, run.history.messages)
@@ -156,6 +165,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
         run.history.add_messages(said)
         return output
 
+    @_signed
     async def _ainvoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         run = self._start(input, config)
         given = self._give(run, input, await run.history.aget_messages())
