@@ -69,7 +69,7 @@ class Compactor:
 
     def forget_work(self) -> None:
         """Know of no summary in the making."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an eager task runs within it
         self._work: dict[SessionKeys, Work] = {}
 
     @property
@@ -190,7 +190,8 @@ class Compactor:
     def _start(self, keys: SessionKeys, start: Callable[[], Work]) -> None:
         """Start a summary in the background, unless one of the session is in the making."""
         with self._lock:
-            if keys in self._work and not _is_over(self._work[keys]):
+            under_way = self._work.get(keys)
+            if under_way is not None and not _is_cut_off(under_way):
                 return
             try:
                 work = self._work[keys] = start()
@@ -230,9 +231,9 @@ def _commit(claim: Claim, claimed: Claimed, policy: Policy, summary: str) -> Com
     return Commit(claim.keys, summary, claimed, policy.ttl_ms, claim.batch)
 
 
-def _is_over(work: Work) -> bool:
-    """Tell whether a summary has been made, or never will be, as its event loop was closed."""
-    return work.done() or (isinstance(work, asyncio.Task) and work.get_loop().is_closed())
+def _is_cut_off(work: Work) -> bool:
+    """Tell whether a summary will never be made, as its event loop was closed in the midst."""
+    return isinstance(work, asyncio.Task) and work.get_loop().is_closed()
 
 
 def _slot() -> asyncio.Semaphore:

@@ -17,7 +17,7 @@ from langchain_memstore import BackendError, ChatMessageHistory, Memstore, codec
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
-from langchain_memstore.ops.session import SessionScript
+from langchain_memstore.ops.session import Append, SessionScript
 from langchain_memstore.ops.summary import Claim, Commit, Release
 
 from .servers import Server
@@ -127,14 +127,16 @@ class TestClaims:
         assert failures(store) == []
 
     async def test_a_claim_is_given_back_by_its_holder_alone(self, world: LocalWorld, call: Call) -> None:
-        history = world.store(summarizer=listing).history("one")
+        history, backend = world.store(summarizer=listing).history("one"), world.backend()
         world.store(summarize="manual").history("one").add_messages(turns(1, 2))
         claim = Claim(history.keys, LEASE * 1000, 1)
-        await call(world.backend().execute, claim)
-        await call(world.backend().execute, Release(history.keys, "somebody else"))
+        claimed = await call(backend.execute, claim)
+        await call(backend.execute, Release(history.keys, "somebody else"))
         assert await call(history.compact) is False
-        await call(world.backend().execute, Release(history.keys, claim.batch))
+        await call(backend.execute, Release(history.keys, claim.batch))
+        assert await call(backend.execute, Commit(history.keys, "late", claimed, DAY * 1000, claim.batch)) is False
         assert await call(history.compact) is True
+        assert where(history) == ("q1 a1", "", "q2 a2")
 
 
 def _fail(error: Exception) -> Any:
@@ -306,6 +308,36 @@ class Twice:
     async def aclose(self) -> None: ...
 
 
+class Noting:
+    """A backend that notes the kinds of its operations."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.status = backend.status
+        self.kinds: list[type[Op[Any]]] = []
+
+    def execute(self, op: Op[Any]) -> Any:
+        self.kinds.append(type(op))
+        return self._backend.execute(op)
+
+    async def aexecute(self, op: Op[Any]) -> Any:
+        self.kinds.append(type(op))
+        return await self._backend.aexecute(op)
+
+    def close(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+async def test_only_a_turn_that_is_due_takes_more_than_its_append(world: LocalWorld, call: Call) -> None:
+    backend = Noting(world.backend())
+    history = Memstore(backend, summarizer=listing, summarize_every=3, max_messages=6).history("one")
+    for number in range(1, 9):  # from the third turn on one would be due, from the fourth on something waits
+        await call(history.add_messages, turn(number))
+    summary = [Claim, Commit]
+    assert backend.kinds == [*[Append] * 4, *summary, *[Append] * 3, *summary, Append]
+
+
 class TestLostReplies:
     async def test_what_is_done_twice_counts_once(self, world: LocalWorld, call: Call) -> None:
         store = Memstore(Twice(world.backend()), summarizer=listing, summarize_every=1, max_messages=2)
@@ -417,16 +449,19 @@ class TestKeys:
         with Memstore.from_url(server.url, summarizer=listing, summarize="manual", max_messages=2, ttl=100) as store:
             yield store.history("one")
 
-    def test_siblings_share_one_ttl_after_a_commit(self, history: ChatMessageHistory, admin: redis.Redis) -> None:
+    @pytest.mark.parametrize("worn", [0, 50])
+    def test_siblings_share_one_ttl_after_a_commit(
+        self, history: ChatMessageHistory, admin: redis.Redis, worn: int
+    ) -> None:
         history.add_messages(turns(1, 2))
-        admin.eval(PASS_TIME, 0, 50_000)
+        admin.eval(PASS_TIME, 0, worn * 1000)
         assert history.compact()
-        history.add_messages(turn(3))
         with admin.pipeline() as pipeline:
             for key in history.keys.siblings():
                 pipeline.pttl(key)
-            left = pipeline.execute()
+            *left, evicted = pipeline.execute()
         assert max(left) - min(left) <= 1 and min(left) > 98_000
+        assert evicted == -2  # nothing waits
         assert admin.exists(history.keys.lease) == 0
 
     @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -29,6 +29,8 @@ from langchain_memstore import Memstore, RunnableWithHistory
 from langchain_memstore.summary import asummarize, summarize, summary_prompt, transcript
 
 MESSAGES: list[BaseMessage] = [HumanMessage("What is the time in Oslo?"), AIMessage("Ten past nine.")]
+
+T = TypeVar("T")
 
 Make = Callable[..., Awaitable[str]]
 
@@ -269,7 +271,7 @@ class TestRunnables:
         assert recorder.prompts == [[SystemMessage("Add to: Bergen"), *MESSAGES]]
 
     async def test_a_runnable_that_does_not_say_what_it_takes(self, make: Make) -> None:
-        class Mute(Runnable):  # type: ignore[type-arg]
+        class Mute(Runnable, Generic[T]):  # type: ignore[type-arg]
             def invoke(self, input: Any, config: Any = None, **_: Any) -> str:
                 return _joined(**input)
 
@@ -278,6 +280,53 @@ class TestRunnables:
     async def test_an_answer_that_is_no_text_is_refused(self, make: Make) -> None:
         with pytest.raises(TypeError, match="returned dict, not a text"):
             await make(RunnableLambda(lambda given: given))
+
+
+class TestInThePrompt:
+    """How the summary comes before the window."""
+
+    @pytest.fixture
+    def store(self) -> Memstore:
+        store = Memstore.from_url()
+        store.history("one").add_messages(MESSAGES)
+        store.history("one").set_summary("They spoke of {Bergen}.")
+        return store
+
+    @pytest.mark.parametrize(
+        ("options", "first"),
+        [
+            ({}, [SystemMessage("Summary of the conversation so far:\nThey spoke of {Bergen}.")]),
+            ({"summary_role": "human", "summary_template": "{summary}"}, [HumanMessage("They spoke of {Bergen}.")]),
+            ({"summary_template": "{so far} {summary}"}, [SystemMessage("{so far} They spoke of {Bergen}.")]),
+            ({"summary_role": None}, []),
+        ],
+    )
+    async def test_by_its_role_and_template(self, store: Memstore, options: Any, first: list[BaseMessage]) -> None:
+        history = store.history("one", **options)
+        assert history.messages == await history.aget_messages() == [*first, *MESSAGES]
+        assert history.snapshot().messages == MESSAGES
+
+    def test_without_a_summary_there_is_no_message(self, store: Memstore) -> None:
+        store.history("one").set_summary(None)
+        assert store.history("one").messages == MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("summarize", "later"),
+        ("summary_role", "ai"),
+        ("summarize_every", 0),
+        ("max_evicted", 0),
+        ("lease_time", 0),
+        ("lease_time", None),
+        ("summary_template", "no placeholder"),
+        ("summarizer", "gpt"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=option):
+        Memstore.from_url(**{option: value})
 
 
 @pytest.mark.parametrize("summarize", ["inline", "background"])
