@@ -1,9 +1,9 @@
-"""Floor B's encoding: the cheapest conceivable that keeps the messages.
+"""Floor B's encoding: a cheap one that keeps these messages whole.
 
 An entry is the JSON array of a kind and of the values of the class's fields in their order, by orjson, so that no field
 is named. A message is built back by writing its fields straight into a bare object. Nothing is checked: extra fields,
 values that JSON changes, messages of other classes and entries of other versions all come out wrong. So this is no
-codec to use, only what none can be faster than.
+codec to use, only one to measure against.
 """
 
 from __future__ import annotations
