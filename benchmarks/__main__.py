@@ -34,7 +34,7 @@ class Run:
     def __init__(self, clients: Clients, loop: asyncio.AbstractEventLoop, quick: bool) -> None:
         self.clients, self.loop = clients, loop
         self.windows = (50, 1_000) if quick else (15, 50, 200, 1_000)
-        self.seconds = 0.6 if quick else 3.5
+        self.seconds = 0.4 if quick else 3.5
         self.sections: list[Section] = []
         self.targets: list[Target] = []
 
