@@ -136,7 +136,9 @@ class FallbackPolicy:
     max_journal: int = 10_000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.fallback, bool) and not (isinstance(self.fallback, (str, os.PathLike)) and self.path):
+        if not isinstance(self.fallback, bool) and not (
+            isinstance(self.fallback, (str, os.PathLike)) and os.fspath(self.fallback)
+        ):
             raise ValueError(f"fallback must be True, False or the path of a file, not {self.fallback!r}")
         check_count("max_journal", self.max_journal)
 

@@ -78,6 +78,7 @@ class Outage:
         self._replayer: Backend | None = None
         self._local: LocalBackend | None = None
         self._probe: Op[Any] | None = None
+        """The operation that met the outage, to try the store with while nothing waits."""
         self._since = 0.0
         self._replayed = 0
         self._opened = False
@@ -135,11 +136,10 @@ class Outage:
             if self.is_over:
                 self.is_over = False
                 self._breaker.open()
-                if op.in_outage == "serve":  # else it will be journalled, and tried from there
-                    self._probe = op
+                self._probe = op
                 self._begin(make_replayer)
                 logger.warning(
-                    "the store is out of reach; conversations go on in this process until it is back: %s", error
+                    "the store is out of reach; conversations go on in this process until it is back: %s", str(error)
                 )
             elif self.is_replaying:
                 self._go_down(error)
@@ -161,6 +161,8 @@ class Outage:
             self.journal.check_room()
             result = self._local.execute(op)
             self.journal.append(op)
+            if op is self._probe:
+                self._probe = None
             return (result,)
 
     def retain(self, user: object) -> None:
