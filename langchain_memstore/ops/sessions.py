@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from langchain_memstore.keys import SessionKeys
 
-RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
+RECENT = 2048  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
 
 @dataclass
