@@ -1,10 +1,11 @@
-"""The Redis backend: one server (Redis 6.2 and later, Valkey 8), core commands and Lua only."""
+"""The Redis backend: Redis 6.2 and later, or Valkey 8; core commands and Lua only."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
 from redis.exceptions import (
@@ -25,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.base import Status
 from langchain_memstore.backends.connections import Connections
+from langchain_memstore.backends.shared import Shared
 from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Command, Op
 
@@ -33,12 +35,12 @@ R = TypeVar("R")
 RETRIES = 3  # how often an operation is sent again after its connection was lost
 PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
 
-_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
 _UNABLE = (ReadOnlyError, ClusterDownError, TryAgainError)  # of the server's answers, those that a while may change
 
 
-class RedisBackend:
+class RemoteBackend(ABC):
     """Keeps sessions in Redis.
 
     Operations travel over the connections of redis-py's pools: a command is written and its answer is read as it
@@ -46,13 +48,13 @@ class RedisBackend:
     sent again, at most three times; each operation is such that this is safe.
 
     Args:
-        connections: How to reach the server.
+        shared: What is shared with other backends of the same Redis, and closed with the last of them.
     """
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._closed = False
-        connections.retain(self)
+        shared.retain(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'closed' if self._closed else 'open'})"
@@ -86,102 +88,127 @@ class RedisBackend:
         """Let go of the connections; what others lent stays open."""
         if not self._closed:
             self._closed = True
-            if self._connections.release(self):
-                self._connections.close()
+            if self._shared.release(self):
+                self._shared.close()
 
     async def aclose(self) -> None:
         """Let go of the connections, the running event loop's included."""
         if not self._closed:
             self._closed = True
-            if self._connections.release(self):
-                await self._connections.aclose()
+            if self._shared.release(self):
+                await self._shared.aclose()
 
+    @abstractmethod
     def _call(self, op: Op[Any]) -> list[Any]:
-        self._check_open()
-        commands, losses, until = _commands(op), 0, time.monotonic() + PATIENCE
-        while True:
-            try:
-                replies = self._exchange(commands)
-                if isinstance(replies[-1], NoScriptError):
-                    return self._exchange(_with_source(op))
-                if _was_not_queued(replies):
-                    return [b"OK", self._exchange(op.commands())]
-                return replies
-            except _LOST as error:
-                losses += not isinstance(error, MaxConnectionsError)
-                time.sleep(_pause(error, losses, until))
+        """Send an operation, and return the answers."""
 
+    @abstractmethod
     async def _acall(self, op: Op[Any]) -> list[Any]:
-        self._check_open()
-        commands, losses, until = _commands(op), 0, time.monotonic() + PATIENCE
-        while True:
-            try:
-                replies = await self._aexchange(commands)
-                if isinstance(replies[-1], NoScriptError):
-                    return await self._aexchange(_with_source(op))
-                if _was_not_queued(replies):
-                    return [b"OK", await self._aexchange(op.commands())]
-                return replies
-            except _LOST as error:
-                losses += not isinstance(error, MaxConnectionsError)
-                await asyncio.sleep(_pause(error, losses, until))
-
-    def _exchange(self, commands: list[Command]) -> list[Any]:
-        pool = self._connections.pool
-        connection = pool.get_connection()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(disable_decoding=True))
-                except ResponseError as error:
-                    replies.append(error)
-            return replies
-        except BaseException:
-            connection.disconnect()  # an answer may still be under way
-            raise
-        finally:
-            pool.release(connection)
-
-    async def _aexchange(self, commands: list[Command]) -> list[Any]:
-        pool = await self._connections.async_pool()
-        async with pool.gate:
-            connection = await pool.pool.get_connection()
-            try:
-                await connection.send_packed_command(connection.pack_commands(commands))
-                replies: list[Any] = []
-                for _ in commands:
-                    try:
-                        replies.append(await connection.read_response(disable_decoding=True))
-                    except ResponseError as error:
-                        replies.append(error)
-                return replies
-            except BaseException:
-                await connection.disconnect(nowait=True)  # an answer may still be under way
-                raise
-            finally:
-                await pool.pool.release(connection)
+        """Send an operation; the async face of `_call`."""
 
     def _check_open(self) -> None:
         if self._closed:
             raise BackendClosed("the store was closed; make a new one")
 
 
-def _commands(op: Op[Any]) -> list[Command]:
+class RedisBackend(RemoteBackend):
+    """Keeps sessions in one Redis server, or in the master that sentinels name.
+
+    Args:
+        connections: How to reach the server.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(connections)
+        self._connections = connections
+
+    def _call(self, op: Op[Any]) -> list[Any]:
+        self._check_open()
+        commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
+        while True:
+            try:
+                replies = exchange(self._connections, commands)
+                if isinstance(replies[-1], NoScriptError):
+                    return exchange(self._connections, with_source(op))
+                if was_not_queued(replies):
+                    return [b"OK", exchange(self._connections, op.commands())]
+                return replies
+            except LOST as error:
+                losses += not isinstance(error, MaxConnectionsError)
+                time.sleep(pause(error, losses, until))
+
+    async def _acall(self, op: Op[Any]) -> list[Any]:
+        self._check_open()
+        commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
+        while True:
+            try:
+                replies = await aexchange(self._connections, commands)
+                if isinstance(replies[-1], NoScriptError):
+                    return await aexchange(self._connections, with_source(op))
+                if was_not_queued(replies):
+                    return [b"OK", await aexchange(self._connections, op.commands())]
+                return replies
+            except LOST as error:
+                losses += not isinstance(error, MaxConnectionsError)
+                await asyncio.sleep(pause(error, losses, until))
+
+
+def exchange(connections: Connections, commands: list[Command]) -> list[Any]:
+    """Send commands over one connection, and return their answers: errors of the server among them."""
+    pool = connections.pool
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+    except BaseException:
+        connection.disconnect()  # an answer may still be under way
+        raise
+    finally:
+        pool.release(connection)
+
+
+async def aexchange(connections: Connections, commands: list[Command]) -> list[Any]:
+    """Send commands over one connection; the async face of `exchange`."""
+    pool = await connections.async_pool()
+    async with pool.gate:
+        connection = await pool.pool.get_connection()
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except BaseException:
+            await connection.disconnect(nowait=True)  # an answer may still be under way
+            raise
+        finally:
+            await pool.pool.release(connection)
+
+
+def commands_of(op: Op[Any]) -> list[Command]:
+    """Return what is sent for an operation."""
     if op.script is not None:
         return [("EVALSHA", op.script.sha, *op.arguments())]
     commands = op.commands()
     return [("MULTI",), *commands, ("EXEC",)] if op.atomic and len(commands) > 1 else commands
 
 
-def _with_source(op: Op[Any]) -> list[Command]:
+def with_source(op: Op[Any]) -> list[Command]:
     """Send the script itself, which the server then knows by name."""
     assert op.script is not None
     return [("EVAL", op.script.source, *op.arguments())]
 
 
-def _was_not_queued(replies: list[Any]) -> bool:
+def was_not_queued(replies: list[Any]) -> bool:
     """Tell whether a server that is full refused even to queue the reads of a transaction, as Redis 6 and 7 do."""
     return len(replies) > 1 and isinstance(replies[1], OutOfMemoryError)
 
@@ -207,7 +234,7 @@ def _raise_first(replies: list[Any]) -> None:
             raise reply
 
 
-def _pause(error: Exception, losses: int, until: float) -> float:
+def pause(error: Exception, losses: int, until: float) -> float:
     """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
     if losses > RETRIES or time.monotonic() > until or isinstance(error, _REFUSED_LOGIN):
         raise error
@@ -223,7 +250,7 @@ def _translate(error: Exception, op: Op[Any]) -> BackendError:
         return BackendDenied(f"{where}: the login was refused: {error}")
     if isinstance(error, NoPermissionError):
         return BackendDenied(f"{where}: the user may not do what is needed: {error}")
-    if isinstance(error, _LOST):
+    if isinstance(error, LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     if isinstance(error, _UNABLE) or _wraps(error, "READONLY"):
         return BackendUnavailable(f"{where}: cannot serve now: {error}")

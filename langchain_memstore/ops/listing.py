@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
+from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.sessions import Sessions
@@ -81,6 +82,8 @@ class Scan(Op[Page]):
 
     def run(self, sessions: Sessions, now: int) -> Page:
         """List all sessions as one page."""
+        if self.cursor:
+            raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
         pattern = self.pattern
         ids = (keys.session_id for keys in sessions if keys.prefix == pattern.prefix)
         return Page(0, tuple(session_id for session_id in ids if pattern.matches(session_id)))
