@@ -188,6 +188,26 @@ def node_pools(address: Address, settings: dict[str, Any], is_tls: bool) -> Make
     )
 
 
+class _SentinelPool(sync_sentinel.SentinelConnectionPool):
+    """A pool that also closes the connections to the sentinels."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                sentinel.connection_pool.disconnect()
+
+
+class _AsyncSentinelPool(aio_sentinel.SentinelConnectionPool):
+    """A pool that also closes the connections to the sentinels."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.connection_pool.disconnect()
+
+
 def _sentinel_pool(
     asynchronous: bool,
     service: str,
@@ -206,14 +226,15 @@ def _sentinel_pool(
         settings: How to connect to the master.
         is_tls: Whether that is over TLS.
     """
-    module: Any = aio_sentinel if asynchronous else sync_sentinel
+    make_manager: Any = (aio_sentinel if asynchronous else sync_sentinel).Sentinel
+    make_pool: Any = _AsyncSentinelPool if asynchronous else _SentinelPool
     patient = _patient(asynchronous)
     del patient["timeout"]  # these pools do not wait; the backend does
     names = {name: value for name, value in asked.items() if name not in ("host", "port", "db")}
-    manager = module.Sentinel(hosts, sentinel_kwargs={**names, "retry": patient["retry"]})
+    manager = make_manager(hosts, sentinel_kwargs={**names, "retry": patient["retry"]})
     for name in ("host", "port"):
         settings = {key: value for key, value in settings.items() if key != name}
-    return module.SentinelConnectionPool(
+    return make_pool(
         service, manager, ssl=is_tls, **{"health_check_interval": HEALTH_CHECK_INTERVAL, **settings}, **patient
     )
 
