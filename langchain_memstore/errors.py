@@ -3,6 +3,7 @@
     MemstoreError
     ├── MessageEncodeError (also a ValueError)    a message cannot be stored without loss
     ├── MessageDecodeError (also a ValueError)    a stored entry is not a message
+    ├── DecryptError                              what is stored is encrypted, and no key at hand opens it
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
@@ -25,6 +26,10 @@ class MessageEncodeError(MemstoreError, ValueError):
 
 class MessageDecodeError(MemstoreError, ValueError):
     """A stored entry cannot be read back as a message."""
+
+
+class DecryptError(MemstoreError):
+    """What is stored cannot be decrypted: its key is missing, or it was changed, or moved; it is as it was."""
 
 
 class SummaryError(MemstoreError):
