@@ -117,4 +117,7 @@ def _hits(keys: SessionKeys, entries: list[bytes], query: Query, policy: Policy)
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+    except RecursionError:  # other hands wrote it: no value that `codec.encode` stores has so many levels
+        return ""
