@@ -3,7 +3,7 @@
     MemstoreError
     ├── MessageEncodeError (also a ValueError)    a message cannot be stored without loss
     ├── MessageDecodeError (also a ValueError)    a stored entry is not a message
-    ├── DecryptError                              what is stored is encrypted, and no key at hand opens it
+    ├── DecryptError                              what is stored does not decrypt with the keys at hand
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
@@ -29,7 +29,7 @@ class MessageDecodeError(MemstoreError, ValueError):
 
 
 class DecryptError(MemstoreError):
-    """What is stored cannot be decrypted: its key is missing, or it was changed, or moved; it is as it was."""
+    """What is stored does not decrypt: its key is missing, it was changed or moved, or it is not encrypted at all."""
 
 
 class SummaryError(MemstoreError):

@@ -129,7 +129,7 @@ class Stats(Op[list[SessionInfo]]):
                     created=_time(int(created)),
                     updated=_time(int(updated)),
                 )
-            except (ValueError, TypeError, OverflowError) as error:
+            except (ValueError, TypeError, OverflowError, OSError) as error:
                 raise ValueError(f"session {keys.session_id!r}: {error}") from error
             found.append(info)
         return found
