@@ -2,7 +2,7 @@
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
-local RECENT = 1024 -- bytes of recent batch ids and results to keep
+local RECENT = 2048 -- bytes of recent batch ids and results to keep
 
 -- The result of an earlier call with this batch id; nil where there was none.
 local function recall(batches, id)

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, Op, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
 from langchain_memstore.ops.sessions import Session, Sessions
 from langchain_memstore.window import Bounds, bounded_start
 
@@ -37,9 +37,15 @@ class SessionOp(Op[R]):
     def apply(self, session: Session, now: int) -> R:
         """Do the operation on a session that the process holds; the time is in milliseconds."""
 
+    def follow(self, session: Session, now: int) -> None:
+        """Do to a session what the operation has done to it elsewhere."""
+        self.apply(session, now)
+
 
 class SessionScript(SessionOp[R]):
     """An operation on one session that is a script, and is done once for each batch id."""
+
+    in_outage: ClassVar[InOutage] = "journal"
 
     ttl: int | None
     batch: str
@@ -126,8 +132,8 @@ class Append(SessionScript[Appended]):
             start, lost, most_waiting = bounded_start(session.messages, self.bounds), 0, self.bounds.max_evicted
             if start > 0 and most_waiting is not None:
                 session.evicted += session.messages[:start]
-                lost = max(0, len(session.evicted) - most_waiting)
-                del session.evicted[:lost]
+                lost = max(0, session.waiting - most_waiting)
+                session.drop_waiting(lost)
                 session.lost += lost
             del session.messages[:start]
             left = (
@@ -135,7 +141,7 @@ class Append(SessionScript[Appended]):
                 session.total,
                 session.turns,
                 start,
-                0 if most_waiting is None else len(session.evicted),
+                0 if most_waiting is None else session.waiting,
                 lost,
                 session.turns - session.covered,
             )
@@ -285,6 +291,8 @@ class Clear(Op[bool]):
     Args:
         keys: The session.
     """
+
+    in_outage: ClassVar[InOutage] = "journal"
 
     keys: SessionKeys
 

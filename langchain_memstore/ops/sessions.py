@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from langchain_memstore.keys import SessionKeys
 
-RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
+RECENT = 2048  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
 
 @dataclass
@@ -19,6 +19,8 @@ class Session:
     messages: list[bytes] = field(default_factory=list)
     summary: str = ""
     evicted: list[bytes] = field(default_factory=list)
+    away: int = 0
+    """How many entries wait before those of `evicted` that are known by their number only."""
     summarized: int = 0
     lost: int = 0
     covered: int = 0
@@ -53,6 +55,17 @@ class Session:
             self.batches = self.batches[self.batches.index(";", len(self.batches) - RECENT - 1) + 1 :]
         self.expire(ttl, now)
         return result
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be summarised."""
+        return self.away + len(self.evicted)
+
+    def drop_waiting(self, count: int) -> None:
+        """Let the oldest of the entries go that wait to be summarised."""
+        known = max(0, count - self.away)
+        self.away -= count - known
+        del self.evicted[:known]
 
     def left(self, now: int) -> int | None:
         """Return how long the session lives on, in milliseconds; None: it does not expire."""

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from waiting import wait_until
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
 from langchain_memstore.ops.session import new_batch
 
 from .servers import Server, every_server
-from .waiting import wait_until
 
 Call = Callable[..., Any]
 
