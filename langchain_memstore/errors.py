@@ -7,7 +7,7 @@
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
-        ├── BackendFull                           the store is out of memory
+        ├── BackendFull                           the store takes no writes: out of memory, or its disk fails
         ├── BackendDenied                         the store refuses the login, or a command
         └── BackendClosed                         the store was closed before the call
 
@@ -46,11 +46,11 @@ class BackendUnavailable(BackendError):
 
 
 class BackendFull(BackendError):
-    """The store is out of memory; the session is as it was."""
+    """The store takes no more writes: it is out of memory, or cannot persist them; the session is as it was."""
 
 
 class BackendDenied(BackendError):
-    """The store refuses the login, or does not let the user call a command that is needed."""
+    """The store refuses the login, or does not have, or does not let the user call, a command that is needed."""
 
 
 class BackendClosed(BackendError):

@@ -264,8 +264,6 @@ def _translate(error: Exception, op: Op[Any]) -> BackendError:
     where = "Redis" if keys is None else f"Redis, for session {keys.session_id!r} (prefix {keys.prefix!r})"
     if isinstance(error, _REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
-    if isinstance(error, NoPermissionError):
-        return BackendDenied(f"{where}: the user may not do what is needed: {error}")
     if isinstance(error, _LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     text = _text(error)
@@ -274,13 +272,15 @@ def _translate(error: Exception, op: Op[Any]) -> BackendError:
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
         return BackendFull(f"{where}: out of memory, nothing was written: {text}")
     if text.startswith("MISCONF"):
-        return BackendError(f"{where}: cannot persist to disk and takes no writes, nothing was written: {text}")
+        return BackendFull(f"{where}: cannot persist to disk and takes no writes, nothing was written: {text}")
+    if text.startswith("DENIED"):
+        return BackendDenied(f"{where}: the connection was refused: {text}")
     call = re.search(r"redis\.call\('(\w+)'", _line_of(error, op))
     command = f" ({call[1]})" if call else ""
-    if _FORBIDDEN.search(text):
-        return BackendError(f"{where}: the user may not do what this package needs; {_RIGHTS}: {text}{command}")
+    if isinstance(error, NoPermissionError) or _FORBIDDEN.search(text):
+        return BackendDenied(f"{where}: the user may not do what this package needs; {_RIGHTS}: {text}{command}")
     if _UNKNOWN.search(text):
-        return BackendError(
+        return BackendDenied(
             f"{where}: lacks a command that this package needs, or has it renamed; {_RIGHTS}: {text}{command}"
         )
     return BackendError(f"{where}: {text}")
