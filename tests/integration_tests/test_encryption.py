@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from waiting import wait_until
 
 from langchain_memstore import DecryptError, Memstore, RedisChatMessageHistory, RunnableWithHistory
 from langchain_memstore.keys import SessionKeys
@@ -160,6 +163,34 @@ def test_runs(store: Memstore) -> None:
         chat.invoke(question, {"configurable": {"session_id": "s"}})
     texts = [message.text for message in store.history("s").messages]
     assert texts == ["I am Ada.", "Hello, Ada.", "Who am I?", "You are Ada."]
+
+
+@every_server
+def test_an_outage_is_passed_encrypted(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    server, journal = start_server("--appendonly", "yes", "--appendfsync", "always"), tmp_path / "journal"
+    options: dict[str, Any] = {"encryption_keys": [OLD], "fallback": str(journal)}
+    with Memstore.from_url(server.open_url, **options) as store:
+        history = store.history("s")
+        history.add_user_message(f"{SECRET} 1")
+        assert history.messages
+        server.kill()
+        history.add_ai_message(f"{SECRET} 2")
+        history.set_summary(SECRET)
+        assert [message.text for message in store.history("s", summary_role=None).messages] == [
+            f"{SECRET} 1",
+            f"{SECRET} 2",
+        ]
+        with pytest.raises(DecryptError, match="not among encryption_keys"):
+            store.history("s", encryption_keys=[NEW]).snapshot()
+        written = journal.read_bytes()
+        assert store.status.pending >= 2 and b"Append" in written
+        assert SECRET.encode() not in written and base64.b64encode(SECRET.encode())[:12] not in written
+        server.start()
+        wait_until(lambda: not store.status.pending, 20)
+    with Memstore.from_url(server.open_url, encryption_keys=[OLD], fallback=False) as store:
+        snapshot = store.history("s").snapshot()
+        assert [message.text for message in snapshot.messages] == [f"{SECRET} 1", f"{SECRET} 2"]
+        assert (snapshot.summary, snapshot.total) == (SECRET, 2)
 
 
 turns = st.lists(st.lists(st.integers(0, 3), max_size=3), max_size=6)

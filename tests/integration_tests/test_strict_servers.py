@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,14 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 from waiting import wait_until
 
-from langchain_memstore import BackendDenied, BackendError, BackendFull, BackendUnavailable, Memstore
+from langchain_memstore import (
+    BackendDenied,
+    BackendError,
+    BackendFull,
+    BackendUnavailable,
+    Memstore,
+    RedisChatMessageHistory,
+)
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.redis import RedisBackend
@@ -248,6 +256,30 @@ def test_a_login_that_is_missing_or_wrong(strict: Callable[..., Any], query: str
             with pytest.raises(BackendDenied, match="the login was refused") as caught:
                 store.history("s").add_user_message("hi")
             assert PASSWORD not in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+def test_a_server_in_protected_mode() -> None:
+    """A real one lets clients of the same machine in; so this one only says what such a server says."""
+    said = b"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set.\r\n"
+
+    def refuse() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(said)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(1000):
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        history = RedisChatMessageHistory("s", f"redis://127.0.0.1:{listener.getsockname()[1]}", fallback=False)
+        with pytest.raises(BackendDenied, match="the connection was refused: DENIED Redis is running in protected"):
+            history.add_user_message("hi")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 WRITES = ["append", "register_turn", "set_summary", "pop"]
