@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.batches import Writers
 
-RECENT = 2048  # bytes of recent batch ids and results to keep, as in lua/common.lua
+RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Session:
     created: int = 0
     updated: int = 0
     batches: str = ""
+    writers: Writers = field(default_factory=Writers)
     popped: list[tuple[str, list[bytes]]] = field(default_factory=list)
     expires: int | None = None
     due: int | None = None
@@ -41,15 +43,18 @@ class Session:
     """Which of the appointments that `Sessions` made for these keys is this session's."""
 
     def recall(self, batch: str) -> str | None:
-        """Return the result of an earlier call with this batch id; None where there was none."""
+        """Return the result of an earlier call with this batch id; empty: it was long ago; None: there was none."""
         _, found, rest = self.batches.partition(f"{batch}=")
-        return rest[: rest.index(";")] if found else None
+        if found:
+            return rest[: rest.index(";")]
+        return "" if self.writers.has(batch) else None
 
     def commit(self, batch: str, result: str, ttl: int | None, now: int) -> str:
         """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
         if not self.epoch:
             self.epoch, self.created = batch, now
         self.updated = now
+        self.writers.add(batch)
         self.batches += f"{batch}={result};"
         if len(self.batches) > RECENT:
             self.batches = self.batches[self.batches.index(";", len(self.batches) - RECENT - 1) + 1 :]
