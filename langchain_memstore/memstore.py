@@ -180,6 +180,7 @@ class Memstore:
 
         Raises:
             ValueError: An argument makes no sense.
+            DecryptError: An entry cannot be decrypted.
             BackendError: The store refused or could not be reached.
         """
         query = Query(text, case_sensitive, types, limit)
@@ -209,6 +210,7 @@ class Memstore:
 
         Raises:
             ValueError: The store has no summarizer, or the limit is not a whole number of at least 1.
+            DecryptError: What waits in a session, or its summary, cannot be decrypted.
             BackendError: The store refused or could not be reached.
         """
         compactor, policy, made = self._summarizing(limit), self._policy, 0

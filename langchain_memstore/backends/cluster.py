@@ -23,10 +23,11 @@ from redis.exceptions import (
 from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.nodes import Cluster
 from langchain_memstore.backends.pools import Address
-from langchain_memstore.backends.redis import (
+from langchain_memstore.backends.redis import RemoteBackend
+from langchain_memstore.backends.steps import adrive, drive
+from langchain_memstore.backends.wire import (
     LOST,
     PATIENCE,
-    RemoteBackend,
     aexchange,
     commands_of,
     exchange,
@@ -34,7 +35,6 @@ from langchain_memstore.backends.redis import (
     was_not_queued,
     with_source,
 )
-from langchain_memstore.backends.steps import adrive, drive
 from langchain_memstore.ops.base import Command, Op
 from langchain_memstore.ops.listing import Scan
 

@@ -13,7 +13,7 @@ local done = recall(held[1], held[6])
 if done and done ~= '' then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
-local turns = turn_count(KEYS[3])
+local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 local before = tonumber(held[2] or 0)
 if not before then return redis.error_reply('ERR the total in meta is not a number') end

@@ -121,20 +121,23 @@ class Stats(Op[list[SessionInfo]]):
         found = []
         for at, keys in enumerate(self.sessions):
             (total, created, updated), messages, evicted, turns, summary, left = reply[at * 6 : at * 6 + 6]
-            if created is not None:
-                found.append(
-                    SessionInfo(
-                        session_id=keys.session_id,
-                        messages=messages,
-                        evicted=evicted,
-                        turns=int(turns or 0),
-                        total=int(total or 0),
-                        ttl=left / 1000 if left >= 0 else None,
-                        summary=bool(summary),
-                        created=_time(int(created)),
-                        updated=_time(int(updated)),
-                    )
+            if created is None:
+                continue
+            try:
+                info = SessionInfo(
+                    session_id=keys.session_id,
+                    messages=messages,
+                    evicted=evicted,
+                    turns=int(turns or 0),
+                    total=int(total or 0),
+                    ttl=left / 1000 if left >= 0 else None,
+                    summary=bool(summary),
+                    created=_time(int(created)),
+                    updated=_time(int(updated)),
                 )
+            except (ValueError, TypeError, OverflowError, OSError) as error:
+                raise ValueError(f"session {keys.session_id!r}: {error}") from error
+            found.append(info)
         return found
 
     def run(self, sessions: Sessions, now: int) -> list[SessionInfo]:

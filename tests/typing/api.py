@@ -20,6 +20,7 @@ from langchain_memstore import (
     BackendFull,
     BackendUnavailable,
     ChatMessageHistory,
+    DecryptError,
     LocalChatMessageHistory,
     Memstore,
     MemstoreError,
@@ -58,6 +59,8 @@ Memstore.from_url(
     refresh_ttl_on_read=False,
     summary_role="human",
     on_corrupt="raise",
+    encryption_keys=[b"0" * 32, "a-url-safe-base64-text"],
+    accept_plaintext=True,
     max_connections=5,
     socket_timeout=1.5,
     socket_connect_timeout=None,
@@ -221,6 +224,6 @@ RunnableWithMessageHistory(RunnableLambda(answer), store.get_session_history)
 
 # Errors
 
-errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, BackendError]
+errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, DecryptError, BackendError]
 refusals: list[type[BackendError]] = [BackendUnavailable, BackendFull, BackendClosed]
 values: list[type[ValueError]] = [MessageEncodeError, MessageDecodeError]
