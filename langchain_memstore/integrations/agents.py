@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
@@ -49,17 +49,29 @@ class _Run:
     session_id: str
     window: list[BaseMessage]
     """The conversation as it was when the run began."""
-    stored: set[str | None]
-    """The ids of the messages of the agent's state that are in the store: of all but the run's own."""
+    earlier: set[str | None]
+    """The ids of the messages of the agent's state that were in the store when the run began."""
     anchor: str | None
     """The id of the last message of the state when the run began; no other run's state has it."""
+    appended: set[str | None] = field(default_factory=set)
+    """The ids of the run's own messages that were appended, where it goes on after its end."""
 
     def own(self, messages: Iterable[BaseMessage]) -> list[BaseMessage]:
         """Return those messages that are the run's own."""
-        own = [message for message in messages if message.id is None or message.id not in self.stored]
+        own = [message for message in messages if message.id is None or message.id not in self.earlier]
         if any(message.additional_kwargs.get("lc_source") == "summarization" for message in own):
             raise ValueError(REWRITTEN.format(self.session_id))
         return own
+
+    def new(self, state: Mapping[str, Any]) -> list[BaseMessage]:
+        """Return those messages of the state that are to be appended."""
+        return [message for message in self.own(state["messages"]) if message.id not in self.appended]
+
+    def end(self, state: Mapping[str, Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Note that all messages of the state are stored; in the thread, too, where there may be one."""
+        ids = [message.id for message in state["messages"]]
+        self.appended.update(ids)
+        return None if _thread_id(runtime) is None else {"memstore_stored": ids}
 
 
 class HistoryMiddleware(AgentMiddleware[HistoryState, Any, Any]):
@@ -132,9 +144,9 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any, Any]):
         history, run = self.get_history(session_id), self._find(session_id, state, runtime)
         if run is None:  # the run was resumed after its last call of the model, perhaps to append once more
             run = self._begin(session_id, state, runtime, history.messages)
-        if own := run.own(state["messages"]):
-            history.add_messages(own)
-        return _ended(run, state, runtime)
+        if new := run.new(state):
+            history.add_messages(new)
+        return run.end(state, runtime)
 
     async def aafter_agent(self, state: HistoryState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Append the run's own messages; the async face of `after_agent`."""
@@ -142,9 +154,9 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any, Any]):
         history, run = self.get_history(session_id), self._find(session_id, state, runtime)
         if run is None:
             run = self._begin(session_id, state, runtime, await history.aget_messages())
-        if own := run.own(state["messages"]):
-            await history.aadd_messages(own)
-        return _ended(run, state, runtime)
+        if new := run.new(state):
+            await history.aadd_messages(new)
+        return run.end(state, runtime)
 
     def _find(self, session_id: str, state: Mapping[str, Any], runtime: Runtime[Any]) -> _Run | None:
         """Return the run that is under way; None: it has not begun, or was resumed."""
@@ -165,8 +177,8 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any, Any]):
         for index, message in enumerate(messages, 1):
             if message.id in listed or (message.id in held and held[message.id] == message.content):
                 end = index
-        stored = {message.id for message in messages[:end]}
-        run = _Run(session_id, window, stored, messages[-1].id if messages else None)
+        earlier = {message.id for message in messages[:end]}
+        run = _Run(session_id, window, earlier, messages[-1].id if messages else None)
         self._runs.setdefault(runtime.stream_writer, []).append(run)
         return run
 
@@ -193,13 +205,6 @@ def _configurable() -> Mapping[str, Any]:
         return get_config().get("configurable", {})
     except RuntimeError:  # in a task of Python 3.10
         return {}
-
-
-def _ended(run: _Run, state: Mapping[str, Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
-    """Note what is stored; in the thread too, where there may be one, for its next run."""
-    ids = [message.id for message in state["messages"]]
-    run.stored.update(ids)
-    return None if _thread_id(runtime) is None else {"memstore_stored": ids}
 
 
 def _with_history(request: ModelRequest[Any], run: _Run) -> ModelRequest[Any]:
