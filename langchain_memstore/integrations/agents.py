@@ -22,7 +22,7 @@ try:
     from langgraph.runtime import Runtime
 except ImportError as error:
     raise ImportError(
-        "HistoryMiddleware needs langchain 1.1 or later: pip install 'langchain-memstore[agents]'"
+        "HistoryMiddleware needs langchain 1.2.5 or later: pip install 'langchain-memstore[agents]'"
     ) from error
 
 NO_SESSION_ID = (
@@ -58,7 +58,7 @@ class _Run:
 
     def own(self, messages: Iterable[BaseMessage]) -> list[BaseMessage]:
         """Return those messages that are the run's own."""
-        own = [message for message in messages if message.id is None or message.id not in self.earlier]
+        own = [message for message in messages if message.id not in self.earlier]
         if any(message.additional_kwargs.get("lc_source") == "summarization" for message in own):
             raise ValueError(REWRITTEN.format(self.session_id))
         return own
@@ -74,7 +74,7 @@ class _Run:
         return None if _thread_id(runtime) is None else {"memstore_stored": ids}
 
 
-class HistoryMiddleware(AgentMiddleware[HistoryState, Any, Any]):
+class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
     """Shows an agent the conversation so far, and appends what is said in a run to the conversation.
 
     The history goes into the model's prompt alone, never into the agent's state: nothing of it is streamed, returned,

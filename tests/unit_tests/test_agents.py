@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from langchain_memstore import Memstore
 from langchain_memstore.integrations.agents import HistoryMiddleware
 
 from .agents import AgentModel, add, agent, call, calls, say, thread, told
-from .runs import SESSION, every_stream, every_way, said
+from .runs import SESSION, every_stream, every_way, said, stream
 
 TWO_CALLS = calls(call(1), call(2))
 ADDED = [("human", "Add."), ("ai", ""), ("tool", "2"), ("tool", "4"), ("ai", "2 and 4")]
@@ -522,19 +523,35 @@ async def test_a_client_that_sends_the_whole_conversation(store: Memstore, way: 
     assert told(graph.model.prompts[-1]) == told(messages)[1:5]
 
 
-@every_way
-async def test_agents_as_tools_of_an_agent(store: Memstore, way: Any) -> None:
+async def test_ids_that_do_not_tell_messages_apart(store: Memstore) -> None:
+    graph = agent(store, [AIMessage("a", id="2"), AIMessage("b", id="2")], [])
+    for text in "1", "2":
+        await graph.ainvoke({"messages": [HumanMessage(text, id="1")]}, SESSION)
+    assert told(graph.model.prompts[1]) == [("human", "1"), ("ai", "a"), ("human", "2")]
+    assert said(store) == [("human", "1"), ("ai", "a"), ("human", "2"), ("ai", "b")]
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_mode": "custom"}, {"subgraphs": True}], ids=str)
+@every_stream
+async def test_agents_as_tools_of_an_agent(store: Memstore, way: Any, options: Any) -> None:
     """Each run within a run reads its own history, though it takes place in the stream of the outer one."""
-    expert = agent(store, ["four", "five"], [])
+    expert = agent(store, ["four", "five", "FIVE"], [])
 
     @tool
-    async def consult(question: str) -> str:
+    async def consult(question: str, session_id: str) -> str:
         """Ask the expert."""
-        return (await expert.ainvoke(say(question), context={"session_id": "expert"}))["messages"][-1].content
+        asked = {"messages": [HumanMessage(question, id=question)]}
+        return (await expert.ainvoke(asked, context={"session_id": session_id}))["messages"][-1].content
 
-    questions = [calls(call(1, "consult", question="2+2")), calls(call(2, "consult", question="2+3"))]
-    graph = agent(store, [*questions, "4, 5"], [consult])
-    await graph.ainvoke(say("Well?"), SESSION)
+    asks = [
+        calls(call(number, "consult", question=question, session_id=session_id))
+        for number, (question, session_id) in enumerate([("2+2", "one"), ("2+3", "one"), ("2+3", "two")])
+    ]
+    graph = agent(store, [*asks, "4, 5"], [consult])
+    if way is stream:
+        consult.func = lambda **args: asyncio.run(consult.coroutine(**args))
+    await way(graph, say("Well?"), **options)
     assert told(expert.model.prompts[1]) == [("human", "2+2"), ("ai", "four"), ("human", "2+3")]
-    assert said(store, "expert") == [*told(expert.model.prompts[1]), ("ai", "five")]
-    assert [content for _, content in said(store)] == ["Well?", "", "four", "", "five", "4, 5"]
+    assert said(store, "one") == [*told(expert.model.prompts[1]), ("ai", "five")]
+    assert said(store, "two") == [("human", "2+3"), ("ai", "FIVE")]
+    assert [content for _, content in said(store)] == ["Well?", "", "four", "", "five", "", "FIVE", "4, 5"]
