@@ -31,7 +31,7 @@ from rules import anthropic_objections
 from langchain_memstore import Memstore
 from langchain_memstore.integrations.agents import HistoryMiddleware
 
-from .agents import AgentModel, add, agent, call, calls, say, thread, told
+from .agent_runs import AgentModel, add, agent, call, calls, say, thread, told
 from .runs import SESSION, every_stream, every_way, said, stream
 
 TWO_CALLS = calls(call(1), call(2))

@@ -15,7 +15,7 @@ from rules import openai_objections
 
 from langchain_memstore import BackendFull, BackendUnavailable, Memstore, MessageEncodeError
 
-from .agents import AgentModel, add, agent, call, calls, say, thread, told
+from .agent_runs import AgentModel, add, agent, call, calls, say, thread, told
 from .runs import SESSION, every_way, said
 
 PATIENCE = 10  # seconds
