@@ -89,7 +89,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
     ids, in the history, and in a list that the agent's state keeps in each thread (`memstore_stored`).
 
     The session id is `session_id` of the runtime context, an attribute or a key; else the `thread_id` of the config;
-    else the `session_id` of its `configurable`.
+    else the `session_id` of its `configurable` (which async runs do not tell before Python 3.11).
 
     Put it first in `middleware`, so that the others see the whole prompt, and what they have changed is what is
     appended. What a middleware takes out of the state before the run ends is not appended. Not compatible with
@@ -98,12 +98,19 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
 
     Args:
         get_history: Returns the history of a session, as `Memstore.history` does.
+
+    Raises:
+        ValueError: It cannot be called.
     """
 
     state_schema = HistoryState
 
     def __init__(self, get_history: Callable[[str], Any]) -> None:
         super().__init__()
+        if not callable(get_history):
+            raise ValueError(
+                f"get_history must be a function such as Memstore.history, not {type(get_history).__name__}"
+            )
         self.get_history = get_history
         # LangGraph makes a stream writer for each run of a graph; runs within that run may share it.
         self._runs: WeakKeyDictionary[Any, list[_Run]] = WeakKeyDictionary()

@@ -11,6 +11,8 @@ from langchain_memstore import Memstore
 
 from .servers import Server
 
+pytestmark = test_agents.pytestmark
+
 for module in test_agents, test_agents_disturbed:
     for name, value in vars(module).items():
         if name.startswith("test_"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -74,7 +73,3 @@ def say(text: str) -> dict[str, Any]:
 
 def thread(thread_id: str = "s") -> dict[str, Any]:
     return {"configurable": {"thread_id": thread_id}}
-
-
-async def within(seconds: float, awaitable: Any) -> Any:
-    return await asyncio.wait_for(awaitable, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 from typing import Any, NamedTuple
 
 import pytest
@@ -37,6 +38,9 @@ from .runs import SESSION, every_stream, every_way, said, stream
 TWO_CALLS = calls(call(1), call(2))
 ADDED = [("human", "Add."), ("ai", ""), ("tool", "2"), ("tool", "4"), ("ai", "2 and 4")]
 THANKED = [("human", "Thanks."), ("ai", "You are welcome.")]
+
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no config there")
 
 
 @pytest.fixture
@@ -256,6 +260,8 @@ async def test_without_a_session_id(store: Memstore, way: Any) -> None:
     with pytest.raises(ValueError, match="session_id must be a non-empty string, not 7"):
         await way(graph, say("hi"), {}, context={"session_id": 7})
     assert graph.model.prompts == []
+    with pytest.raises(ValueError, match=r"a function such as Memstore.history, not Memstore"):
+        HistoryMiddleware(store)  # type: ignore[arg-type]
 
 
 @savers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,9 @@ from .agent_runs import AgentModel, add, agent, call, calls, say, thread, told
 from .runs import SESSION, every_way, said
 
 PATIENCE = 10  # seconds
+
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no config there")
 
 
 @pytest.fixture

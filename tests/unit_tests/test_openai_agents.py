@@ -22,7 +22,6 @@ from agents import (
     SessionSettings,
     Usage,
     function_tool,
-    set_tracing_disabled,
 )
 from agents.models.interface import Model
 from agents.run_internal.session_persistence import rewind_session_items
@@ -40,8 +39,6 @@ from openai.types.responses import (
 
 from langchain_memstore import BackendUnavailable, Memstore, MessageDecodeError, MessageEncodeError
 from langchain_memstore.integrations.openai_agents import KINDS, MemstoreSession, kind_of
-
-set_tracing_disabled(True)
 
 
 @pytest.fixture
