@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import pytest
@@ -134,7 +135,7 @@ class BackendConformance:
     @pytest.fixture
     def prefix(self) -> str:
         """The key prefix of the test."""
-        return f"conversation-{ops.new_batch()}[*]{{%"
+        return f"conversation-{token_hex(8)}[*]{{%"
 
     @pytest.fixture
     def talk(self, execute: Execute, prefix: str) -> _Talk:
