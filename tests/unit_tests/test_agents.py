@@ -460,6 +460,29 @@ async def test_what_was_stored_may_be_taken_out_of_the_thread(store: Memstore, o
         assert said(store) == expected
 
 
+@every_way
+async def test_a_run_that_ends_before_the_model_is_called(store: Memstore, way: Any) -> None:
+    @before_model(can_jump_to=["end"])
+    def refuse(state: AgentState, runtime: Any) -> Any:
+        return {"jump_to": "end", "messages": [AIMessage("Not today.")]}
+
+    await way(agent(store, [], middleware=[refuse]), say("hi"))
+    await way(agent(store, [], middleware=[refuse]), say("hi?"))
+    assert said(store) == [("human", "hi"), ("ai", "Not today."), ("human", "hi?"), ("ai", "Not today.")]
+
+
+@every_way
+async def test_a_thread_that_began_without_a_memory(store: Memstore, way: Any) -> None:
+    """It moves in with its first run: all of it is appended, once."""
+    saver, model = InMemorySaver(), AgentModel(answers=[TWO_CALLS, "2 and 4", "You are welcome.", "Bye."])
+    await way(create_agent(model, [add], checkpointer=saver), say("Add."), thread())
+    graph = agent(store, [], model=model, checkpointer=saver)
+    await way(graph, say("Thanks."), thread())
+    assert said(store) == ADDED + THANKED
+    await way(graph, say("Bye."), thread())
+    assert said(store) == [*ADDED, *THANKED, ("human", "Bye."), ("ai", "Bye.")]
+
+
 async def test_a_message_that_is_taken_out_during_the_run_is_not_appended(store: Memstore) -> None:
     @before_model
     def forget(state: AgentState, runtime: Any) -> Any:
