@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
@@ -16,35 +15,16 @@ from langchain_memstore.options import Policy, check_count
 from langchain_memstore.prompt import build_prompt
 from langchain_memstore.search import Query
 from langchain_memstore.session_codec import SessionCodec
+from langchain_memstore.shown import Shown
+from langchain_memstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
     from langchain_memstore.compaction import Compactor
+    from langchain_memstore.display import Page
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """All there is of a session at one moment."""
-
-    messages: list[BaseMessage]
-    """The window, oldest first, without the summary."""
-    summary: str | None
-    """The rolling summary; None: there is none."""
-    turns: int
-    """The turn counter."""
-    total: int
-    """How many messages were ever appended."""
-    evicted: int
-    """How many messages have left the window and wait to be summarised."""
-    summarized: int
-    """How many messages the summaries have covered so far."""
-    lost: int
-    """How many messages were dropped while they waited, for `max_evicted` was reached."""
-    ttl: float | None
-    """Seconds until the session would have expired when it was read; None: it does not expire."""
-
-
-class Conversation:
+class Conversation(Shown):
     """One conversation in a store, with native async methods.
 
     Making one does no I/O, and holds nothing of the conversation: two objects with the same session id on the same
@@ -333,3 +313,11 @@ class Conversation:
             lost=data.lost,
             ttl=None if data.left is None else data.left / 1000,
         )
+
+    def _page(self) -> Page:
+        from langchain_memstore import display
+
+        data = self._backend.execute(Read(self.keys, self._ttl, refresh=False))
+        snapshot = self._snapshot(data)
+        unread = len(data.entries) - len(snapshot.messages)
+        return display.history_page(self.session_id, snapshot, self._backend.status, self._policy.max_messages, unread)

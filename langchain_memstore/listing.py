@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 
 from langchain_memstore.backends.base import Backend
@@ -18,19 +19,45 @@ def list_sessions(backend: Backend, pattern: SessionPattern) -> Iterator[Session
     """
     listing = _Listing(pattern)
     while (scan := listing.next_page()) is not None:
-        stats = listing.stats(backend.execute(scan))
-        if stats.sessions:
-            yield from backend.execute(stats)
+        if session_ids := listing.fresh(backend.execute(scan)):
+            yield from backend.execute(listing.stats(session_ids))
 
 
 async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIterator[SessionInfo]:
     """List sessions; the async face of `list_sessions`."""
     listing = _Listing(pattern)
     while (scan := listing.next_page()) is not None:
-        stats = listing.stats(await backend.aexecute(scan))
-        if stats.sessions:
-            for info in await backend.aexecute(stats):
+        if session_ids := listing.fresh(await backend.aexecute(scan)):
+            for info in await backend.aexecute(listing.stats(session_ids)):
                 yield info
+
+
+def glimpse_sessions(
+    backend: Backend, pattern: SessionPattern, most: int, seconds: float
+) -> tuple[list[SessionInfo], bool]:
+    """List sessions for a look at them, which ends soon however many there are.
+
+    Args:
+        backend: Where the sessions are kept.
+        pattern: Which sessions.
+        most: The most sessions to list.
+        seconds: After how long no further page is asked for.
+
+    Returns:
+        The sessions, and whether these are all.
+    """
+    listing, deadline = _Listing(pattern), time.monotonic() + seconds
+    found: list[SessionInfo] = []
+    while (scan := listing.next_page()) is not None:
+        session_ids = listing.fresh(backend.execute(scan))
+        room = most - len(found)
+        if session_ids and room:
+            last_used = session_ids[-room:]  # the last used stand last, where the store is in the process
+            infos = backend.execute(listing.stats(last_used))
+            found += infos
+        if len(session_ids) > room or (time.monotonic() >= deadline and not listing.is_over):
+            return found, False
+    return found, True
 
 
 class _Listing:
@@ -41,13 +68,22 @@ class _Listing:
         self._cursor: int | None = None
         self._seen: set[str] = set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no further page."""
+        return self._cursor == 0
+
     def next_page(self) -> Scan | None:
         """Return the scan for the next page; None: there is none."""
-        return None if self._cursor == 0 else Scan(self._pattern, self._cursor or 0)
+        return None if self.is_over else Scan(self._pattern, self._cursor or 0)
 
-    def stats(self, page: Page) -> Stats:
-        """Return the look at the sessions of a page that were not listed before."""
+    def fresh(self, page: Page) -> list[str]:
+        """Return those sessions of a page that were not listed before."""
         self._cursor = page.cursor
         fresh = [session_id for session_id in dict.fromkeys(page.session_ids) if session_id not in self._seen]
         self._seen.update(fresh)
-        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in fresh))
+        return fresh
+
+    def stats(self, session_ids: list[str]) -> Stats:
+        """Return the look at some sessions."""
+        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in session_ids))

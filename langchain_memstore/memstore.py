@@ -13,7 +13,7 @@ from langchain_memstore.backends.base import Backend, Status
 from langchain_memstore.backends.opening import LOCAL, backend_of_url
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
-from langchain_memstore.listing import alist_sessions, list_sessions
+from langchain_memstore.listing import alist_sessions, glimpse_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
     ClientOptions,
@@ -25,12 +25,16 @@ from langchain_memstore.options import (
     split_options,
 )
 from langchain_memstore.search import Query, SearchHit, asearch_sessions, search_sessions
+from langchain_memstore.shown import Shown
 
 if TYPE_CHECKING:
     from langchain_memstore.compaction import Compactor
+    from langchain_memstore.display import Page
+
+GLIMPSE = 1000, 1.0  # sessions and seconds, after which a store that shows itself looks no further
 
 
-class Memstore:
+class Memstore(Shown):
     """A store of conversations.
 
     Serves threads and event loops alike, and any number of them. Use it as a context manager, sync or async, or close
@@ -248,6 +252,12 @@ class Memstore:
         if self._compactor is not None:
             await self._compactor.aclose()
         await self._backend.aclose()
+
+    def _page(self) -> Page:
+        from langchain_memstore import display
+
+        found, whole = glimpse_sessions(self._backend, self._pattern("*"), *GLIMPSE)
+        return display.store_page(self.status, self._policy.key_prefix, found, whole=whole)
 
     def _pattern(self, match: str) -> SessionPattern:
         return SessionPattern(self._policy.key_prefix, match)
