@@ -74,6 +74,7 @@ def _escape(text: str) -> str:
 
 @cache
 def _style() -> Html:
+    """Return the style of what is shown, and of nothing else. It names its class twice, to outdo a notebook's own."""
     source = (files("langchain_memstore") / "display" / "style.css").read_text(encoding="utf-8")
     return Html(f"<style>\n{source}</style>")
 
