@@ -31,7 +31,7 @@ def text(page: Page) -> str:
         page: What to show. Of a long conversation the first and the last messages are shown, of a long text its
             beginning; and what would steer a terminal is named instead.
     """
-    return "\n".join(_page_lines(page))
+    return "\n\n".join(filter(None, ("\n".join(section) for section in _sections(page))))
 
 
 def message_text(message: BaseMessage) -> str:
@@ -65,25 +65,16 @@ def result_title(message: BaseMessage) -> str:
     return f"{one_line(message.name or message.tool_call_id)}{failed}"
 
 
-def _page_lines(page: Page) -> Iterator[str]:
-    if page.title or page.facts:
-        yield ": ".join(filter(None, (one_line(page.title), ", ".join(map(one_line, page.facts)))))
-    yield from (f"! {one_line(problem, 1000)}" for problem in page.problems)
+def _sections(page: Page) -> Iterator[list[str]]:
+    known = ": ".join(filter(None, (one_line(page.title), ", ".join(map(one_line, page.facts)))))
+    yield [*filter(None, [known]), *(f"! {one_line(problem, 1000)}" for problem in page.problems)]
     if page.summary:
-        yield from ("", "Summary")
-        yield from (f"{INDENT}{line}".rstrip() for line in _text_lines(page.summary))
+        yield ["Summary", *(f"{INDENT}{line}".rstrip() for line in _text_lines(page.summary))]
     first, left_out, last = page.excerpt()
-    if first:
-        yield ""
-        yield from map(message_text, first)
-    if left_out:
-        yield f"{INDENT}… {left_out} more messages …"
-        yield from map(message_text, last)
-    if page.table is not None:
-        yield ""
-        yield from _table_lines(page.table)
-    if page.note:
-        yield one_line(page.note)
+    gap = [f"{INDENT}… {left_out} more messages …"] if left_out else []
+    yield [*map(message_text, first), *gap, *map(message_text, last)]
+    table = [] if page.table is None else list(_table_lines(page.table))
+    yield [*table, *filter(None, [one_line(page.note)])]
 
 
 def _table_lines(table: Table) -> Iterator[str]:

@@ -37,6 +37,7 @@ from langchain_memstore import (
     Snapshot,
     Status,
     __version__,
+    display,
 )
 from langchain_memstore.integrations.agents import HistoryMiddleware
 from langchain_memstore.integrations.openai_agents import MemstoreSession
@@ -263,3 +264,15 @@ async def sessions() -> None:
 errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, DecryptError, BackendError]
 refusals: list[type[BackendError]] = [BackendUnavailable, BackendFull, BackendClosed]
 values: list[type[ValueError]] = [MessageEncodeError, MessageDecodeError]
+
+
+# In a notebook
+
+page = display.Page(messages=[HumanMessage("hello")])
+assert_type(display.text(page), str)
+assert_type(display.html(page), str)
+assert_type(display.message_text(HumanMessage("hello")), str)
+assert_type(display.snapshot_page(store.history("user-1").snapshot()), display.Page)
+assert_type(store._repr_html_(), str)
+assert_type(store.history("user-1")._repr_html_(), str)
+assert_type(store.history("user-1").snapshot()._repr_html_(), str)
