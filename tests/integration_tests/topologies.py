@@ -85,16 +85,15 @@ class ClusterOfServers:
 
     def master_of(self, key: str) -> Server:
         """Return the master that serves a key."""
-        slot = key_slot(key.encode())
-        for first, last, (_, port, *_), *_ in self._slots():
-            if first <= slot <= last:
-                return next(server for server in self.servers if server.port == port)
-        raise LookupError(slot)
+        port = self.port_of(key_slot(key.encode()), next(server for server in self.servers if server.is_running))
+        return next(server for server in self.servers if server.port == port)
 
-    def _slots(self) -> list[Any]:
-        with redis.Redis("127.0.0.1", next(s.port for s in self.servers if s.is_running)) as admin:
+    def port_of(self, slot: int, asked: Server) -> int:
+        """Return the port of the node that serves a slot, as one of the servers has it."""
+        with asked.admin() as admin:
             admin.set_response_callback("CLUSTER SLOTS", lambda reply, **_: reply)
-            return admin.execute_command("CLUSTER SLOTS")
+            slots = admin.execute_command("CLUSTER SLOTS")
+        return next(port for first, last, (_, port, *_), *_ in slots if first <= slot <= last)
 
     def reset(self) -> None:
         """Have all servers run, empty."""

@@ -122,8 +122,8 @@ def test_a_cluster_without_a_fallback_serves_again_by_itself(
 
 def in_step(cluster: ClusterOfServers, master: Server) -> bool:
     """Tell whether the replica has all that its master has."""
-    _, offset, ((_, _, acknowledged),) = cluster.ask(master, "ROLE")
-    return int(acknowledged) >= offset
+    _, offset, replicas = cluster.ask(master, "ROLE")
+    return any(int(acknowledged) >= offset for _, _, acknowledged in replicas)
 
 
 def replica_of(cluster: ClusterOfServers, master: Server) -> Server:
@@ -141,6 +141,7 @@ def migrate(cluster: ClusterOfServers, slot: int, source: Server, target: Server
         time.sleep(pause)
     for server in (target, source, *cluster.masters()):
         cluster.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+    wait_until(lambda: {cluster.port_of(slot, server) for server in cluster.servers} == {target.port}, 20)
 
 
 @pytest.mark.parametrize("pause", [0, 0.1])
