@@ -1,0 +1,1 @@
+"""Adapters to other packages; each is imported by its own name."""
