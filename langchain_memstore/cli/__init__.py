@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         from langchain_memstore.cli.app import run
     except ModuleNotFoundError as missing:
-        if missing.name not in ("typer", "rich"):
+        if (missing.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
-        sys.exit("memstore: the command needs an extra: pip install 'langchain-memstore[cli]'")
+        sys.stderr.write("memstore: the command needs an extra: pip install 'langchain-memstore[cli]'\n")
+        sys.exit(2)
     run(argv)

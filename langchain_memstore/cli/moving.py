@@ -23,9 +23,7 @@ from langchain_memstore.integrations.importers import ImportReport, Source
 
 
 def export(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Where to; - or nothing: to standard output.")
-    ] = None,
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; -: to standard output.")] = "-",
     url: Url = None,
     key_prefix: KeyPrefix = None,
     match: Match = "*",
@@ -42,11 +40,13 @@ def export(
       memstore export --match 'user-7/*' | gzip > user-7.jsonl.gz
       memstore export | jq -r '[.session_id, .turns] | @tsv'
     """
-    to_file = file is not None and str(file) != "-"
+    if "://" in file:
+        raise ValueError("export writes to a file, or to standard output; pass the URL of the store as --url")
+    to_file = file != "-"
     with shell.opened(url, key_prefix) as store:
         count = 0
         with (
-            _written(file, force) if file is not None and to_file else contextlib.nullcontext(sys.stdout.buffer) as out,
+            _written(Path(file), force) if to_file else contextlib.nullcontext(sys.stdout.buffer) as out,
             shell.progress("Exporting", hidden=not to_file and sys.stdout.isatty()) as tell,
         ):
             for count, line in enumerate(importers.export_conversations(store, match), 1):
@@ -62,6 +62,8 @@ def _written(file: Path, force: bool) -> Iterator[BinaryIO]:
     """Write a file that takes its name when it is whole."""
     if file.exists() and not force:
         raise ValueError(f"{file} exists; pass --force to overwrite it")
+    if not file.parent.is_dir():
+        raise ValueError(f"there is no directory {file.parent}")
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as part:
         try:
             yield part.file  # type: ignore[misc]

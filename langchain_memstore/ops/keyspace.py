@@ -86,16 +86,16 @@ class ReadDocuments(Op[list[Kept]]):
     """Read JSON documents, with their TTLs; it takes a server with the JSON module, as Redis Stack and Redis 8 have it.
 
     Args:
-        keys: Where they are.
+        documents: Their keys.
     """
 
     atomic: ClassVar[bool] = False
 
-    keys: tuple[bytes, ...]
+    documents: tuple[bytes, ...]
 
     def commands(self) -> list[Command]:
         """Return two reads for each document."""
-        return [command for key in self.keys for command in (("JSON.GET", key), ("PTTL", key))]
+        return [command for key in self.documents for command in (("JSON.GET", key), ("PTTL", key))]
 
     def decode(self, reply: list[Any]) -> list[Kept]:
         """Return the JSON texts."""
@@ -103,7 +103,7 @@ class ReadDocuments(Op[list[Kept]]):
 
     def run(self, sessions: Sessions, now: int) -> list[Kept]:
         """Find nothing."""
-        return [Kept(None, None) for _ in self.keys]
+        return [Kept(None, None) for _ in self.documents]
 
 
 @dataclass(frozen=True)
