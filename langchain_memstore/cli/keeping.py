@@ -82,9 +82,8 @@ def worker(
         with shell.opened(url, key_prefix, summarizer=made_of, **options) as store:
             if store.status.backend == "local":
                 raise ValueError("a worker needs a store that others use too, not one inside its own process")
-            failed = _work(store, None if once else interval, as_json)
-    if failed:
-        raise typer.Exit(1)
+            if _work(store, None if once else interval, as_json):
+                raise typer.Exit(1)
 
 
 def _work(store: Memstore, interval: float | None, as_json: bool) -> bool:

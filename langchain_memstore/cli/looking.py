@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from langchain_core.messages import BaseMessage
 from rich.console import Console
 
 from langchain_memstore import codec
@@ -18,7 +19,6 @@ from langchain_memstore.errors import MessageDecodeError
 from langchain_memstore.integrations.jsonlines import to_line
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.ops.moving import Dump, SessionState
-from langchain_memstore.summary import transcript
 
 
 def sessions(
@@ -123,6 +123,12 @@ def _print(session_id: str, state: SessionState) -> None:
 _COLOURS = {"human": "green", "ai": "cyan", "tool": "yellow", "function": "yellow"}
 
 
+def _transcript(message: BaseMessage) -> str:
+    from langchain_memstore.summary import transcript  # it takes as long to import as all the rest
+
+    return transcript([message])
+
+
 def _print_entries(out: Console, entries: tuple[bytes, ...], start: int) -> None:
     for index, entry in enumerate(entries, start):
         try:
@@ -130,7 +136,7 @@ def _print_entries(out: Console, entries: tuple[bytes, ...], start: int) -> None
         except MessageDecodeError as error:
             out.print(f"[entry {index} cannot be read: {error}]", style="red")
             continue
-        text = shell.plain(transcript([message]))
+        text = shell.plain(_transcript(message))
         text.stylize(f"bold {_COLOURS.get(message.type, '')}", 0, text.plain.find(":") + 1)
         out.print(text, soft_wrap=True)
 
@@ -166,7 +172,7 @@ def search(
                 continue
             line = shell.one_line(hit.session_id)
             line.stylize("bold")
-            said = shell.one_line(transcript([hit.message]), 300)
+            said = shell.one_line(_transcript(hit.message), 300)
             out.print(line, said, sep="  ", soft_wrap=True)
         if hit is None:
             raise typer.Exit(1)

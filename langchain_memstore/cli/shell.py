@@ -82,10 +82,15 @@ SessionId = Annotated[
 ]
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `opened`, as rich ends the process with an exit code of its own
+
+
 def console() -> Console:
     """Return what prints for people: as wide as the terminal, or as it takes where there is none."""
     width = None if sys.stdout.isatty() else 100_000
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return _Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
