@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from langchain_memstore.conversation import Snapshot
     from langchain_memstore.errors import (
         BackendClosed,
+        BackendDenied,
         BackendError,
         BackendFull,
         BackendUnavailable,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # Each public name, and the module that is imported when it is first asked for.
 _HOMES = {
     "BackendClosed": "errors",
+    "BackendDenied": "errors",
     "BackendError": "errors",
     "BackendFull": "errors",
     "BackendUnavailable": "errors",
@@ -56,6 +58,7 @@ _HOMES = {
 
 __all__ = [
     "BackendClosed",
+    "BackendDenied",
     "BackendError",
     "BackendFull",
     "BackendUnavailable",

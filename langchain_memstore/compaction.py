@@ -185,6 +185,7 @@ class Compactor:
             and policy.summarize != "manual"
             and appended.waiting > 0
             and appended.turns_since_summary >= policy.summarize_every
+            and not self._backend.status.degraded  # what waits to be summarised is in the store
         )
 
     def _start(self, keys: SessionKeys, start: Callable[[], Work]) -> None:

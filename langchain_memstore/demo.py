@@ -351,7 +351,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     try:
-        with Memstore.from_url(args.url, max_messages=MAX_MESSAGES, ttl=TTL, socket_connect_timeout=1.0) as store:
+        with Memstore.from_url(args.url, max_messages=MAX_MESSAGES, ttl=TTL, fallback=False) as store:
             converse(store, args.session)
     except (ValueError, MemstoreError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

@@ -7,6 +7,7 @@
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
         ├── BackendFull                           the store is out of memory
+        ├── BackendDenied                         the store refuses the login, or a command
         └── BackendClosed                         the store was closed before the call
 
 Arguments that no store could accept (an empty session id, a bound of zero, an unknown URL scheme) raise ValueError.
@@ -41,6 +42,10 @@ class BackendUnavailable(BackendError):
 
 class BackendFull(BackendError):
     """The store is out of memory; the session is as it was."""
+
+
+class BackendDenied(BackendError):
+    """The store refuses the login, or does not let the user call a command that is needed."""
 
 
 class BackendClosed(BackendError):

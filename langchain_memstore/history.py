@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.conversation import Conversation
 from langchain_memstore.keys import check_name
-from langchain_memstore.options import HistoryOptions, Policy, RedisOptions, split_options
+from langchain_memstore.options import FallbackPolicy, HistoryOptions, Policy, RedisOptions, split_options
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
@@ -80,7 +80,7 @@ class RedisChatMessageHistory(ChatMessageHistory):
         redis_client: A `redis.Redis` to borrow in place of a URL; it is never closed.
         async_client: A `redis.asyncio.Redis` to borrow; without one, the async methods make connections like those of
             `redis_client`.
-        **options: See `HistoryOptions` and `ConnectionOptions`.
+        **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
 
     Raises:
         ValueError: An argument makes no sense.
@@ -99,16 +99,16 @@ class RedisChatMessageHistory(ChatMessageHistory):
         **options: Unpack[RedisOptions],
     ) -> None:
         from langchain_memstore.backends.connections import Borrowed, Connections
-        from langchain_memstore.backends.redis import RedisBackend
+        from langchain_memstore.backends.fallback import backend_over
 
-        history_options, connection_options = split_options({**options, "key_prefix": key_prefix, "ttl": ttl})
-        policy = Policy(**history_options)
+        history, connection, fallback = split_options({**options, "key_prefix": key_prefix, "ttl": ttl})
+        policy = Policy(**history)
         check_name("session_id", session_id)
         if redis_client is not None or async_client is not None:
             connections: Connections = Borrowed(redis_client, async_client)
         else:
-            connections = Connections.of_url(url or redis_url, **connection_options)
-        backend = RedisBackend(connections)
+            connections = Connections.of_url(url or redis_url, **connection)
+        backend = backend_over(connections, FallbackPolicy(**fallback))
         super().__init__(session_id, backend, policy, compactor_for(backend, policy))
 
 

@@ -16,6 +16,8 @@ from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.listing import alist_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
+    ClientOptions,
+    FallbackPolicy,
     HistoryOptions,
     Options,
     Policy,
@@ -54,14 +56,14 @@ class Memstore:
         Args:
             url: `memory://` (in the process, for this store alone), `memory://<name>` (in the process, for all stores
                 of that name), `redis://`, `rediss://` or `unix://`.
-            **options: See `HistoryOptions` and `ConnectionOptions`.
+            **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
 
         Raises:
             ValueError: The URL or an option makes no sense.
         """
-        history_options, connection_options = split_options(options)
-        Policy(**history_options)
-        return cls(backend_of_url(url, connection_options), **history_options)
+        history, connection, fallback = split_options(options)
+        Policy(**history)
+        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback)), **history)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
@@ -80,22 +82,25 @@ class Memstore:
         return cls.from_url(settings.url(), **merged)
 
     @classmethod
-    def from_client(cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[HistoryOptions]) -> Self:
+    def from_client(cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[ClientOptions]) -> Self:
         """Make a store that borrows Redis clients, and never closes them.
 
         Args:
             redis_client: A `redis.Redis`.
             async_client: A `redis.asyncio.Redis`. For the face that no client is given for, connections with the same
                 settings are made.
-            **options: See `HistoryOptions`.
+            **options: See `HistoryOptions` and `FallbackOptions`.
 
         Raises:
             ValueError: No client is given, or an option makes no sense.
         """
         from langchain_memstore.backends.connections import Borrowed
-        from langchain_memstore.backends.redis import RedisBackend
+        from langchain_memstore.backends.fallback import backend_over
 
-        return cls(RedisBackend(Borrowed(redis_client, async_client)), **options)
+        history, connection, fallback = split_options(options)
+        if connection:
+            raise ValueError(f"{', '.join(connection)} cannot be set here: the clients have connections of their own")
+        return cls(backend_over(Borrowed(redis_client, async_client), FallbackPolicy(**fallback)), **history)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"

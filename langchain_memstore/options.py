@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -93,19 +94,58 @@ class ConnectionOptions(TypedDict, total=False):
     """Seconds to wait for a connection; None: as long as it takes. Default: 5."""
 
 
-class RedisOptions(WindowOptions, ConnectionOptions, total=False):
+class FallbackOptions(TypedDict, total=False):
+    """What happens while Redis cannot be reached.
+
+    Out-of-range values raise ValueError at construction.
+    """
+
+    fallback: bool | str | os.PathLike[str]
+    """Whether conversations go on inside the process then, and Redis is told of them when it is back (the default). A
+    path: what is to be told is kept in that file too, so that the next process can tell it. False: operations raise
+    BackendUnavailable."""
+    max_journal: int
+    """The most operations that wait for Redis; past that, a write raises BackendUnavailable. Default: 10,000."""
+
+
+class ClientOptions(HistoryOptions, FallbackOptions, total=False):
+    """Every option of a store that borrows clients."""
+
+
+class RedisOptions(WindowOptions, ConnectionOptions, FallbackOptions, total=False):
     """What `RedisChatMessageHistory` takes beside its own arguments."""
 
 
-class Options(HistoryOptions, ConnectionOptions, total=False):
+class Options(ClientOptions, ConnectionOptions, total=False):
     """Every option of a store that is made from a URL."""
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[HistoryOptions, ConnectionOptions]:
-    """Part the options of a history from those of its connection."""
+def split_options(options: Mapping[str, Any]) -> tuple[HistoryOptions, ConnectionOptions, FallbackOptions]:
+    """Part the options of a history, of its connections, and of outages."""
     connection = {name: value for name, value in options.items() if name in ConnectionOptions.__annotations__}
-    history = {name: value for name, value in options.items() if name not in connection}
-    return cast(HistoryOptions, history), cast(ConnectionOptions, connection)
+    fallback = {name: value for name, value in options.items() if name in FallbackOptions.__annotations__}
+    history = {name: value for name, value in options.items() if name not in connection and name not in fallback}
+    return cast(HistoryOptions, history), cast(ConnectionOptions, connection), cast(FallbackOptions, fallback)
+
+
+@dataclass(frozen=True)
+class FallbackPolicy:
+    """What happens while Redis cannot be reached; the options, checked and complete."""
+
+    fallback: bool | str | os.PathLike[str] = True
+    max_journal: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fallback, bool) and not (
+            isinstance(self.fallback, (str, os.PathLike)) and os.fspath(self.fallback)
+        ):
+            raise ValueError(f"fallback must be True, False or the path of a file, not {self.fallback!r}")
+        check_count("max_journal", self.max_journal)
+
+    @property
+    def path(self) -> str | None:
+        """The file of the journal; None: it is in memory alone."""
+        return None if isinstance(self.fallback, bool) else os.path.abspath(os.fspath(self.fallback))
 
 
 @dataclass(frozen=True)

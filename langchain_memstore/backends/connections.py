@@ -72,6 +72,11 @@ class Connections:
             return _shared[key]
 
     @property
+    def home(self) -> Connections:
+        """What stands for the server in this process, the same for all who reach it through these pools."""
+        return self
+
+    @property
     def pool(self) -> Any:
         """The pool for threads."""
         if self._pool is None:
@@ -153,6 +158,11 @@ class Borrowed(Connections):
         like_lent = functools.partial(_pool_like, weakref.ref(lent.connection_pool))
         with _shared_lock:
             self._twin = _twins.setdefault(lent.connection_pool, Connections(like_lent))
+
+    @property
+    def home(self) -> Connections:
+        """What stands for the server in this process: of all who were lent these pools."""
+        return self._twin
 
     @property
     def pool(self) -> Any:

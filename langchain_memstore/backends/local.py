@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from langchain_memstore.backends.base import Status
+from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.sessions import Sessions
+from langchain_memstore.ops.sessions import Session, Sessions
 from langchain_memstore.options import check_count
 
 R = TypeVar("R")
@@ -56,6 +57,12 @@ class LocalBackend:
     async def aexecute(self, op: Op[R]) -> R:
         """Execute an operation; it takes microseconds, so the event loop does it itself."""
         return self.execute(op)
+
+    def adopt(self, sessions: Iterable[tuple[SessionKeys, Session]]) -> None:
+        """Hold sessions that were made elsewhere."""
+        with self._lock:
+            for keys, session in sessions:
+                self._sessions.keep(keys, session)
 
     def close(self) -> None:
         """Keep everything: there is nothing to let go of."""

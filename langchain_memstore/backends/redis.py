@@ -12,6 +12,7 @@ from redis.exceptions import (
     AuthorizationError,
     ClusterDownError,
     MaxConnectionsError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -24,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.base import Status
 from langchain_memstore.backends.connections import Connections
-from langchain_memstore.errors import BackendClosed, BackendError, BackendFull, BackendUnavailable
+from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Command, Op
 
 R = TypeVar("R")
@@ -219,7 +220,9 @@ def _translate(error: Exception, op: Op[Any]) -> BackendError:
     keys = getattr(op, "keys", None)
     where = "Redis" if keys is None else f"Redis, for session {keys.session_id!r} (prefix {keys.prefix!r})"
     if isinstance(error, _REFUSED_LOGIN):
-        return BackendError(f"{where}: the login was refused: {error}")
+        return BackendDenied(f"{where}: the login was refused: {error}")
+    if isinstance(error, NoPermissionError):
+        return BackendDenied(f"{where}: the user may not do what is needed: {error}")
     if isinstance(error, _LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     if isinstance(error, _UNABLE) or _wraps(error, "READONLY"):

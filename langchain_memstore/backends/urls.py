@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.options import ConnectionOptions
+from langchain_memstore.options import ConnectionOptions, FallbackPolicy
 
 LOCAL = "memory://"
 
 
-def backend_of_url(url: str, options: ConnectionOptions) -> Backend:
+def backend_of_url(url: str, options: ConnectionOptions, fallback: FallbackPolicy) -> Backend:
     """Make the backend of a URL, without connecting yet.
 
     Args:
         url: `memory://`, `memory://<name>`, `redis://`, `rediss://` or `unix://`.
         options: How to connect.
+        fallback: What happens while Redis cannot be reached.
 
     Raises:
         ValueError: The URL or an option makes no sense.
@@ -25,6 +26,6 @@ def backend_of_url(url: str, options: ConnectionOptions) -> Backend:
         name = url.removeprefix(LOCAL)
         return LocalBackend.shared(name) if name else LocalBackend()
     from langchain_memstore.backends.connections import Connections
-    from langchain_memstore.backends.redis import RedisBackend
+    from langchain_memstore.backends.fallback import backend_over
 
-    return RedisBackend(Connections.of_url(url, **options))
+    return backend_over(Connections.of_url(url, **options), fallback)

@@ -48,7 +48,7 @@ def make_store(url: str | None, key_prefix: str | None = None, **options: Any) -
     merged: Any = {**settings.options(), **options}
     if key_prefix is not None:
         merged["key_prefix"] = key_prefix
-    return Memstore.from_url(url or settings.url(), **merged)
+    return Memstore.from_url(url or settings.url(), fallback=False, **merged)
 
 
 @contextmanager

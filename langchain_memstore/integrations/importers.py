@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_memstore.errors import BackendError
+from langchain_memstore.integrations.flow import Steps, atake, take
 from langchain_memstore.integrations.found import Found, Problem
 from langchain_memstore.integrations.jsonlines import to_line
 from langchain_memstore.integrations.sources import (
@@ -28,7 +29,6 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.moving import Dump, Restore, Restored, SessionState
 from langchain_memstore.options import Policy
-from langchain_memstore.steps import Steps, atake, take
 from langchain_memstore.window import bounded_start
 
 __all__ = [

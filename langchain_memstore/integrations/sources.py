@@ -11,19 +11,19 @@ from langchain_core.messages import BaseMessage
 
 from langchain_memstore import codec
 from langchain_memstore.errors import BackendError, MessageEncodeError
+from langchain_memstore.integrations.flow import Steps, done
 from langchain_memstore.integrations.found import Found, Reading
 from langchain_memstore.integrations.jsonlines import from_line
 from langchain_memstore.keys import check_name, glob_literal
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.keyspace import Kept, ReadDocuments, ReadList, ScanKeys
 from langchain_memstore.ops.moving import SessionState
-from langchain_memstore.steps import Steps, done
 
 P = TypeVar("P")
 
 
 class Source(Protocol[P]):
-    """Where conversations come from; a flow (see `steps.py`) finds and reads them."""
+    """Where conversations come from; a flow (see `flow.py`) finds and reads them."""
 
     def places(self) -> Steps[Iterable[P]]:
         """Find where conversations are; with a length, where it is known how many there are."""

@@ -8,9 +8,9 @@
 --          messages lost of those that waited,turns since the last summary'
 
 local FIRST = 10 -- where the entries start
-local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost')
-local done = recall(held[1], ARGV[1])
-if done then return done end
+local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost', SEEN)
+local done = recall(held[1], held[6])
+if done and done ~= '' then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
 local turns = turn_count(KEYS[3])
@@ -19,6 +19,10 @@ local before = tonumber(held[2] or 0)
 if not before then return redis.error_reply('ERR the total in meta is not a number') end
 local most_waiting = tonumber(ARGV[9])
 local waiting = most_waiting > 0 and redis.call('LLEN', KEYS[5]) or 0
+if done then
+  local left = {redis.call('LLEN', KEYS[1]), before, turns, 0, waiting, 0, turns - (held[4] or 0)}
+  return table.concat(left, ',')
+end
 
 local length
 for first = FIRST, #ARGV, 1000 do
@@ -93,4 +97,4 @@ end
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
 local total = (held[2] and before or length - added) + added
 local result = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
-return commit(held[1], table.concat(result, ','), new, 'total', total)
+return commit(held[1], held[6], table.concat(result, ','), new, 'total', total)

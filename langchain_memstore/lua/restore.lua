@@ -8,9 +8,9 @@
 --         and was made of the same) or exists
 
 local FIRST = 15 -- where the entries start
-local held = redis.call('HMGET', KEYS[2], 'batches', 'origin')
-local done = recall(held[1], ARGV[1])
-if done then return done end
+local held = redis.call('HMGET', KEYS[2], 'batches', 'origin', SEEN)
+local done = recall(held[1], held[3])
+if done then return done ~= '' and done or 'same,0,0' end
 
 local outcome = 'made'
 if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]) > 0 then
@@ -37,8 +37,5 @@ if ARGV[6] ~= '' then redis.call('SET', KEYS[4], ARGV[6]) end
 if ARGV[7] ~= '0' then redis.call('SET', KEYS[3], ARGV[7]) end
 
 local result = table.concat({outcome, messages, waiting}, ',')
-redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'batches', ARGV[1] .. '=' .. result .. ';',
-  'origin', ARGV[3], 'total', ARGV[8], 'summarized', ARGV[9], 'lost', ARGV[10], 'covered', ARGV[11],
-  'created', ARGV[12] ~= '' and ARGV[12] or now, 'updated', ARGV[13] ~= '' and ARGV[13] or now)
-expire(ARGV[2], now, true)
-return result
+return commit(nil, nil, result, true, 'origin', ARGV[3], 'total', ARGV[8], 'summarized', ARGV[9], 'lost', ARGV[10],
+  'covered', ARGV[11], 'created', ARGV[12] ~= '' and ARGV[12] or now, 'updated', ARGV[13] ~= '' and ARGV[13] or now)

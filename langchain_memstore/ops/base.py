@@ -6,15 +6,21 @@ import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from langchain_memstore.ops.sessions import Sessions
 
 R = TypeVar("R")
 
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
+
+InOutage = Literal["serve", "journal", "refuse"]
+"""Whether the process serves an operation from what it knows, serves it and journals it for the store, where doing it
+twice is doing it once, or refuses it."""
 
 
 class Script:
@@ -50,6 +56,13 @@ class Op(ABC, Generic[R]):
     """The script to call; None: the operation is a pipeline of `commands`."""
     atomic: ClassVar[bool] = True
     """Whether several commands run as one transaction."""
+    in_outage: ClassVar[InOutage]
+    """What becomes of the operation while the store cannot be reached."""
+
+    @property
+    def target(self) -> Hashable:
+        """What the operation is about: those about the same are replayed before the next of them may pass."""
+        return getattr(self, "keys", None)
 
     def arguments(self) -> Command:
         """Return what follows the script's name in EVALSHA: the number of keys, the keys, the arguments."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.sessions import Sessions
 
 
@@ -28,6 +28,8 @@ class ScanKeys(Op[KeyPage]):
         kind: Of which type of Redis; None: of any.
         count: About how many keys the server looks at for one page.
     """
+
+    in_outage: ClassVar[InOutage] = "refuse"
 
     pattern: str
     cursor: int = 0
@@ -66,6 +68,8 @@ class ReadList(Op[Kept]):
         key: Where it is.
     """
 
+    in_outage: ClassVar[InOutage] = "refuse"
+
     key: bytes
 
     def commands(self) -> list[Command]:
@@ -90,6 +94,7 @@ class ReadDocuments(Op[list[Kept]]):
     """
 
     atomic: ClassVar[bool] = False
+    in_outage: ClassVar[InOutage] = "refuse"
 
     documents: tuple[bytes, ...]
 
@@ -113,6 +118,8 @@ class Ask(Op[Any]):
     Args:
         command: What to ask, and nothing that changes anything: `("INFO",)`.
     """
+
+    in_outage: ClassVar[InOutage] = "refuse"
 
     command: Command
 

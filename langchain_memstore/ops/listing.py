@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from langchain_memstore.keys import SessionKeys, SessionPattern
-from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.sessions import Sessions
 
 
@@ -57,6 +57,8 @@ class Scan(Op[Page]):
         count: About how many keys the server looks at for one page.
     """
 
+    in_outage: ClassVar[InOutage] = "serve"
+
     pattern: SessionPattern
     cursor: int = 0
     count: int = 500
@@ -93,6 +95,7 @@ class Stats(Op[list[SessionInfo]]):
     """
 
     atomic: ClassVar[bool] = False
+    in_outage: ClassVar[InOutage] = "serve"
 
     sessions: tuple[SessionKeys, ...]
 
@@ -141,7 +144,7 @@ class Stats(Op[list[SessionInfo]]):
                     SessionInfo(
                         session_id=keys.session_id,
                         messages=len(session.messages),
-                        evicted=len(session.evicted),
+                        evicted=session.waiting,
                         turns=session.turns,
                         total=session.total,
                         ttl=None if left is None else left / 1000,

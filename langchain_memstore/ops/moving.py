@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, Op, Script
-from langchain_memstore.ops.session import new_batch
+from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
+from langchain_memstore.ops.batches import Writers
 from langchain_memstore.ops.sessions import Session, Sessions
 from langchain_memstore.ops.summary import SummaryScript
 
@@ -61,6 +61,8 @@ class Dump(Op["SessionState | None"]):
     Args:
         keys: The session.
     """
+
+    in_outage: ClassVar[InOutage] = "refuse"
 
     keys: SessionKeys
 
@@ -137,7 +139,7 @@ class Restore(SummaryScript[Restored]):
         origin: What the state was made of: its name, by which a later call knows that this was done before.
         replace: Whether what exists is replaced.
         write: Whether to write; without, the outcome tells what would become of the session.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("restore")
@@ -147,7 +149,7 @@ class Restore(SummaryScript[Restored]):
     origin: str
     replace: bool = False
     write: bool = True
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     @property
     def ttl(self) -> int | None:  # type: ignore[override]
@@ -182,23 +184,22 @@ class Restore(SummaryScript[Restored]):
         """Set every field."""
         done = session.recall(self.batch)
         if done is not None:
-            return self.decode(done.encode())
+            return self.decode((done or "same,0,0").encode())
         outcome = "made"
         if session.epoch:
             outcome = "replaced" if self.replace else "same" if session.origin == self.origin else "exists"
         if not self.write or outcome in ("same", "exists"):
             return Restored(cast(Any, outcome), 0, 0)
         state = self.state
-        session.messages, session.evicted = list(state.messages), list(state.evicted)
+        session.messages, session.evicted, session.away = list(state.messages), list(state.evicted), 0
         session.summary, session.turns, session.total = state.summary, state.turns, state.total
         session.summarized, session.lost, session.covered = state.summarized, state.lost, state.covered
-        session.claim, session.lease, session.popped = "", 0, []
-        session.epoch, session.origin = self.batch, self.origin
+        session.claim, session.lease, session.popped, session.expires = "", 0, [], None
+        session.epoch, session.batches, session.writers, session.origin = "", "", Writers(), self.origin
+        result = f"{outcome},{len(state.messages)},{len(state.evicted)}"
+        session.commit(self.batch, result, state.left, now)
         session.created = now if state.created is None else state.created
         session.updated = now if state.updated is None else state.updated
-        session.expires = None if state.left is None else now + state.left
-        result = f"{outcome},{len(state.messages)},{len(state.evicted)}"
-        session.batches = f"{self.batch}={result};"
         return self.decode(result.encode())
 
 
@@ -209,6 +210,8 @@ class Expiries(Op[tuple["int | None", ...]]):
     Args:
         keys: The session.
     """
+
+    in_outage: ClassVar[InOutage] = "refuse"
 
     keys: SessionKeys
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.session import SessionOp, Touch
 from langchain_memstore.ops.sessions import Session, Sessions, worn
 
@@ -42,6 +42,8 @@ class Read(SessionOp[SessionData]):
         refresh: Whether reading starts the TTL anew, once a hundredth of it has worn off.
         window: Whether to read the entries too.
     """
+
+    in_outage: ClassVar[InOutage] = "serve"
 
     keys: SessionKeys
     ttl: int | None
@@ -86,7 +88,7 @@ class Read(SessionOp[SessionData]):
             summary=session.summary,
             turns=session.turns,
             total=session.total,
-            evicted=len(session.evicted),
+            evicted=session.waiting,
             summarized=session.summarized,
             lost=session.lost,
             left=session.left(now),
@@ -103,6 +105,8 @@ class ReadEntries(Op[list[bytes]]):
     Args:
         keys: The session.
     """
+
+    in_outage: ClassVar[InOutage] = "serve"
 
     keys: SessionKeys
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, Op, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
+from langchain_memstore.ops.batches import new_batch
 from langchain_memstore.ops.sessions import Session, Sessions
 from langchain_memstore.window import Bounds, bounded_start
 
 R = TypeVar("R")
-
-
-def new_batch() -> str:
-    """Make the id by which a store knows an operation that is sent again (64 random bits)."""
-    return os.urandom(8).hex()
 
 
 class SessionOp(Op[R]):
@@ -37,12 +32,23 @@ class SessionOp(Op[R]):
     def apply(self, session: Session, now: int) -> R:
         """Do the operation on a session that the process holds; the time is in milliseconds."""
 
+    def follow(self, session: Session, now: int) -> None:
+        """Do to a session what the operation has done to it elsewhere."""
+        self.apply(session, now)
+
 
 class SessionScript(SessionOp[R]):
     """An operation on one session that is a script, and is done once for each batch id."""
 
+    in_outage: ClassVar[InOutage] = "journal"
+
+    keys: SessionKeys
     ttl: int | None
     batch: str
+
+    def __post_init__(self) -> None:
+        if not self.batch:
+            object.__setattr__(self, "batch", new_batch(self.keys))
 
     def arguments(self) -> Command:
         """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
@@ -81,7 +87,7 @@ class Append(SessionScript[Appended]):
         entries: What to append, oldest first; at least one.
         bounds: How much the session keeps.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("append")
@@ -90,7 +96,7 @@ class Append(SessionScript[Appended]):
     entries: tuple[bytes, ...]
     bounds: Bounds
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def started_turns(self) -> int:
         """Count the entries that start a turn."""
@@ -123,24 +129,21 @@ class Append(SessionScript[Appended]):
             session.total += len(self.entries)
             session.turns += self.started_turns()
             session.popped.clear()
-            start, lost, most_waiting = bounded_start(session.messages, self.bounds), 0, self.bounds.max_evicted
+            most_waiting = self.bounds.max_evicted
+            start, lost = bounded_start(session.messages, self.bounds), 0
             if start > 0 and most_waiting is not None:
                 session.evicted += session.messages[:start]
-                lost = max(0, len(session.evicted) - most_waiting)
-                del session.evicted[:lost]
+                lost = max(0, session.waiting - most_waiting)
+                session.drop_waiting(lost)
                 session.lost += lost
             del session.messages[:start]
-            left = (
-                len(session.messages),
-                session.total,
-                session.turns,
-                start,
-                0 if most_waiting is None else len(session.evicted),
-                lost,
-                session.turns - session.covered,
-            )
-            done = session.commit(self.batch, ",".join(map(str, left)), self.ttl, now)
-        return self.decode(done.encode())
+            done = session.commit(self.batch, self._left(session, start, lost), self.ttl, now)
+        return self.decode((done or self._left(session, 0, 0)).encode())
+
+    def _left(self, session: Session, dropped: int, lost: int) -> str:
+        waiting = 0 if self.bounds.max_evicted is None else session.waiting
+        left = len(session.messages), session.total, session.turns, dropped, waiting, lost
+        return ",".join(map(str, (*left, session.turns - session.covered)))
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Pop(SessionScript[list[bytes]]):
         count: How many entries.
         turn_starts: How entries begin that start a turn.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("pop")
@@ -161,7 +164,7 @@ class Pop(SessionScript[list[bytes]]):
     count: int
     turn_starts: tuple[bytes, ...]
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def values(self) -> tuple[Argument, ...]:
         """Return the count and what starts a turn."""
@@ -197,14 +200,14 @@ class RegisterTurn(SessionScript[int]):
     Args:
         keys: The session.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("register_turn")
 
     keys: SessionKeys
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def decode(self, reply: bytes) -> int:
         """Read the turn counter."""
@@ -216,7 +219,7 @@ class RegisterTurn(SessionScript[int]):
         if done is None:
             session.turns += 1
             done = session.commit(self.batch, str(session.turns), self.ttl, now)
-        return int(done)
+        return int(done or session.turns)
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ class SetSummary(SessionScript[None]):
         keys: The session.
         summary: The text.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("set_summary")
@@ -235,7 +238,7 @@ class SetSummary(SessionScript[None]):
     keys: SessionKeys
     summary: str
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def values(self) -> tuple[Argument, ...]:
         """Return the summary."""
@@ -266,7 +269,7 @@ class Touch(SessionScript[bool]):
 
     keys: SessionKeys
     ttl: int | None
-    batch: str = field(default="", init=False)
+    batch: str = field(default="-", init=False)
 
     def decode(self, reply: int) -> bool:
         """Tell whether the session has any key."""
@@ -285,6 +288,8 @@ class Clear(Op[bool]):
     Args:
         keys: The session.
     """
+
+    in_outage: ClassVar[InOutage] = "journal"
 
     keys: SessionKeys
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.batches import Writers
 
 RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
@@ -19,6 +20,8 @@ class Session:
     messages: list[bytes] = field(default_factory=list)
     summary: str = ""
     evicted: list[bytes] = field(default_factory=list)
+    away: int = 0
+    """How many entries wait before those of `evicted` that are known by their number only."""
     summarized: int = 0
     lost: int = 0
     covered: int = 0
@@ -33,6 +36,7 @@ class Session:
     created: int = 0
     updated: int = 0
     batches: str = ""
+    writers: Writers = field(default_factory=Writers)
     popped: list[tuple[str, list[bytes]]] = field(default_factory=list)
     expires: int | None = None
     due: int | None = None
@@ -41,20 +45,34 @@ class Session:
     """Which of the appointments that `Sessions` made for these keys is this session's."""
 
     def recall(self, batch: str) -> str | None:
-        """Return the result of an earlier call with this batch id; None where there was none."""
+        """Return the result of an earlier call with this batch id; empty: it was long ago; None: there was none."""
         _, found, rest = self.batches.partition(f"{batch}=")
-        return rest[: rest.index(";")] if found else None
+        if found:
+            return rest[: rest.index(";")]
+        return "" if self.writers.has(batch) else None
 
     def commit(self, batch: str, result: str, ttl: int | None, now: int) -> str:
         """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
         if not self.epoch:
             self.epoch, self.created = batch, now
         self.updated = now
+        self.writers.add(batch)
         self.batches += f"{batch}={result};"
         if len(self.batches) > RECENT:
             self.batches = self.batches[self.batches.index(";", len(self.batches) - RECENT - 1) + 1 :]
         self.expire(ttl, now)
         return result
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be summarised."""
+        return self.away + len(self.evicted)
+
+    def drop_waiting(self, count: int) -> None:
+        """Let the oldest of the entries go that wait to be summarised."""
+        known = max(0, count - self.away)
+        self.away -= count - known
+        del self.evicted[:known]
 
     def left(self, now: int) -> int | None:
         """Return how long the session lives on, in milliseconds; None: it does not expire."""

@@ -6,15 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, Script
-from langchain_memstore.ops.session import SessionScript, new_batch
+from langchain_memstore.ops.base import Argument, Command, InOutage, Script
+from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.sessions import Session
 
 R = TypeVar("R")
 
 
 class SummaryScript(SessionScript[R]):
-    """A script that takes the lease's key as well; its batch id is the token of the claim."""
+    """A script that takes the lease's key as well; its batch id is the token of the claim.
+
+    Summaries wait for an outage to end: what there is to summarise lies in the store.
+    """
+
+    in_outage: ClassVar[InOutage] = "refuse"
 
     def arguments(self) -> Command:
         """Return the keys, the token, the TTL and the operation's own arguments."""
@@ -52,7 +57,7 @@ class Claim(SummaryScript[Claimed | None]):
     keys: SessionKeys
     lease: int
     every: int
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
     ttl: None = field(default=None, init=False)
 
     def values(self) -> tuple[Argument, ...]:
@@ -115,13 +120,18 @@ class Commit(SummaryScript[bool]):
             return False
         count = len(self.claimed.entries)
         dropped = min(count, session.summarized + session.lost - self.claimed.base)
-        del session.evicted[: count - dropped]
+        session.drop_waiting(count - dropped)
         session.summary, session.claim, session.lease = self.summary, "", 0
         session.summarized += count
         session.lost -= dropped
         session.covered = self.claimed.turns
         session.commit(self.batch, "", self.ttl, now)
         return True
+
+    def follow(self, session: Session, now: int) -> None:
+        """Set the summary, whose claim was good elsewhere."""
+        session.claim = self.batch
+        self.apply(session, now)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,11 @@ class Server:
             self._process.wait(PATIENCE)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Send the server's process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """End the server and remove what it left."""
         self.kill()

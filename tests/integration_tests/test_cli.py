@@ -17,6 +17,7 @@ import pytest
 import redis
 from conversations import converse
 from langchain_core.messages import HumanMessage
+from waiting import wait_until
 
 from langchain_memstore import Memstore
 from langchain_memstore.keys import SessionKeys
@@ -24,7 +25,6 @@ from langchain_memstore.ops.moving import Restore, SessionState
 
 from .servers import PASSWORD, USER, Server, every_server
 from .test_server_state import dump
-from .waiting import wait_until
 
 TALK = converse([[1, 0], [2, 1, 0], [0]])
 COMMAND = [sys.executable, "-W", "error", "-m", "langchain_memstore.cli"]

@@ -16,12 +16,12 @@ import pytest
 import redis
 import redis.asyncio
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
 
 from .servers import PASSWORD, USER, Server
-from .waiting import wait_until
 
 BATCHES = 25
 
@@ -218,7 +218,7 @@ def test_an_exhausted_borrowed_pool_is_not_waited_for_for_ever(server: Server, m
     with redis.Redis(**plain(server)) as client:
         connection = client.connection_pool.get_connection()
         with pytest.raises(BackendUnavailable, match="Too many connections"):
-            Memstore.from_client(client).history("shared").register_turn()
+            Memstore.from_client(client, fallback=False).history("shared").register_turn()
         client.connection_pool.release(connection)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import redis
 import redis.asyncio
+from waiting import wait_until
 
 from langchain_memstore import BackendClosed, BackendError, BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.base import Backend
@@ -26,7 +27,6 @@ from langchain_memstore.ops.session import RegisterTurn
 from langchain_memstore.testing import HOSTILE_IDS, Execute
 
 from .servers import PASSWORD, USER, Server
-from .waiting import wait_until
 
 KEYS = SessionKeys("conversation", "session")
 READ = Read(KEYS, None, refresh=False)

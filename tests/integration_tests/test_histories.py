@@ -6,18 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from waiting import wait_until
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
-from langchain_memstore.ops.session import new_batch
 
 from .servers import Server, every_server
-from .waiting import wait_until
 
 Call = Callable[..., Any]
 
@@ -49,7 +49,7 @@ def test_a_conversation_in_redis(server: Server, call: Call) -> None:
 
 
 def test_a_conversation_in_the_process(call: Call) -> None:
-    converse(LocalChatMessageHistory("session", name=new_batch(), max_messages=4, ttl=3600), call)
+    converse(LocalChatMessageHistory("session", name=token_hex(8), max_messages=4, ttl=3600), call)
 
 
 def converse(history: ChatMessageHistory, call: Call) -> None:

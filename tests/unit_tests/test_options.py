@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from langchain_memstore import LocalChatMessageHistory, Memstore, RedisChatMessageHistory
 from langchain_memstore.options import (
     ConnectionOptions,
+    FallbackOptions,
+    FallbackPolicy,
     HistoryOptions,
     Options,
     Policy,
@@ -135,11 +137,21 @@ def test_changed_options_leave_the_others_and_the_policy_alone() -> None:
 
 
 def test_options_are_parted() -> None:
-    history, connection = split_options({"ttl": 5, "max_connections": 2, "socket_timeout": None, "key_prefix": "p"})
+    history, connection, fallback = split_options(
+        {"ttl": 5, "max_connections": 2, "socket_timeout": None, "key_prefix": "p", "fallback": False}
+    )
     assert history == {"ttl": 5, "key_prefix": "p"}
     assert connection == {"max_connections": 2, "socket_timeout": None}
+    assert fallback == {"fallback": False}
 
 
 def test_a_policy_holds_every_option_of_a_history() -> None:
     assert set(HistoryOptions.__annotations__) == set(Policy.__dataclass_fields__)
-    assert set(Options.__annotations__) == {*HistoryOptions.__annotations__, *ConnectionOptions.__annotations__}
+    parts = HistoryOptions, ConnectionOptions, FallbackOptions
+    assert set(Options.__annotations__) == {name for part in parts for name in part.__annotations__}
+
+
+@pytest.mark.parametrize("wrong", [{"fallback": ""}, {"fallback": 1}, {"fallback": None}, {"max_journal": 0}], ids=str)
+def test_what_to_do_in_an_outage_is_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        FallbackPolicy(**wrong)

@@ -1,0 +1,146 @@
+"""The backend that goes on inside the process while the store cannot be reached."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from langchain_memstore.backends.base import Backend, Status
+from langchain_memstore.backends.connections import Connections
+from langchain_memstore.backends.journal import FileJournal, Journal
+from langchain_memstore.backends.outage import PAUSE, Outage
+from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.steps import Step, adrive, drive
+from langchain_memstore.errors import BackendClosed, BackendUnavailable
+from langchain_memstore.ops.base import Op
+from langchain_memstore.options import FallbackPolicy
+
+R = TypeVar("R")
+
+MOST_WAIT = 0.5  # seconds that an operation waits, at the most, for what is replayed before it
+
+_shared: weakref.WeakKeyDictionary[Connections, dict[tuple[str | None, int], Outage]] = weakref.WeakKeyDictionary()
+_shared_lock = threading.Lock()
+
+
+def backend_over(connections: Connections, policy: FallbackPolicy) -> Backend:
+    """Make a backend over connections to Redis, without connecting yet.
+
+    Args:
+        connections: How to reach it.
+        policy: What happens while it cannot be reached. All backends of one Redis and policy share the journal.
+
+    Raises:
+        ValueError: The system cannot keep a journal in a file.
+    """
+    make_backend = functools.partial(RedisBackend, connections)
+    if policy.fallback is False:
+        return make_backend()
+    with _shared_lock:
+        outages = _shared.setdefault(connections.home, {})
+        key = policy.path, policy.max_journal
+        if key not in outages:
+            outages[key] = Outage(functools.partial(_journal, *key))
+        return FallbackBackend(make_backend(), outages[key], make_backend)
+
+
+def _journal(path: str | None, most: int) -> Journal:
+    return Journal(most) if path is None else FileJournal(path, most)
+
+
+class FallbackBackend:
+    """Executes operations in a store, and while that cannot be reached, inside the process.
+
+    In an outage an operation is served from what the process knows, and journalled where it writes. When the store is
+    back the journal is replayed in order: each operation has an id, so that those that the store has done already
+    change nothing. While that goes on, an operation on a session of which nothing waits goes to the store.
+
+    Args:
+        primary: The store.
+        outage: What stands in for it; the backends of one store share it.
+        make_replayer: Makes one more backend of the store, through which a thread replays.
+    """
+
+    def __init__(self, primary: Backend, outage: Outage, make_replayer: Callable[[], Backend]) -> None:
+        self._primary = primary
+        self._outage = outage
+        self._make_replayer = make_replayer
+        self._closed = False
+        outage.retain(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._primary!r})"
+
+    @property
+    def status(self) -> Status:
+        """How the backend does."""
+        status, since = self._primary.status, self._outage.since
+        if since is None:
+            return status
+        return replace(status, backend="local", degraded=True, pending=self._outage.pending, since=since)
+
+    def execute(self, op: Op[R]) -> R:
+        """Execute an operation, in the store where that can be reached."""
+        outage = self._outage
+        if outage.is_over:
+            try:
+                result = self._primary.execute(op)
+            except BackendUnavailable as error:
+                outage.begin(op, error, self._make_replayer)
+            else:
+                outage.known.note(op, result)
+                return result
+        return drive(self._go_on(op), self._primary)
+
+    async def aexecute(self, op: Op[R]) -> R:
+        """Execute an operation; the async face of `execute`."""
+        outage = self._outage
+        if outage.is_over:
+            try:
+                result = await self._primary.aexecute(op)
+            except BackendUnavailable as error:
+                outage.begin(op, error, self._make_replayer)
+            else:
+                outage.known.note(op, result)
+                return result
+        return await adrive(self._go_on(op), self._primary)
+
+    def close(self) -> None:
+        """Replay what waits, where the store can be reached, and close the store."""
+        if not self._closed:
+            self._closed = True
+            drive(self._outage.let_go(self), self._primary)
+            self._primary.close()
+
+    async def aclose(self) -> None:
+        """Replay what waits, where the store can be reached, and close the store; the async face of `close`."""
+        if not self._closed:
+            self._closed = True
+            await adrive(self._outage.let_go(self), self._primary)
+            await self._primary.aclose()
+
+    def _go_on(self, op: Op[R]) -> Generator[Step, Any, R]:
+        """Execute an operation in an outage, or in what may be one."""
+        outage, waited = self._outage, 0.0
+        while True:
+            if self._closed:
+                raise BackendClosed("the store was closed; make a new one")
+            if outage.admits(op, self._make_replayer):
+                try:
+                    result: R = yield op
+                except BackendUnavailable as error:
+                    outage.begin(op, error, self._make_replayer)
+                else:
+                    outage.known.note(op, result)
+                    return result
+            elif outage.is_replaying and waited < MOST_WAIT:
+                yield PAUSE
+                waited += PAUSE
+            elif (served := outage.serve(op)) is not None:
+                if op.in_outage == "journal":
+                    yield outage.journal
+                return served[0]
