@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from langchain_memstore import MemstoreError, __version__
-from langchain_memstore.cli import doctor, keeping, looking, moving
+from langchain_memstore.cli import doctor, keeping, looking, moving, shell
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """Click's `ClickException`, which typer has from Click, or, of late, brings itself."""
@@ -63,10 +63,14 @@ def run(argv: Sequence[str] | None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         code: Any = app(argv, prog_name="memstore", standalone_mode=False)
+        sys.stdout.flush()
     except USAGE_ERROR as error:
         _fail(error.format_message())  # type: ignore[attr-defined]
     except typer.Abort:
         sys.exit(130)
+    except BrokenPipeError:
+        shell.stop_printing()
+        code = 0
     except (MemstoreError, ValueError, OSError) as error:
         _fail(str(error))
     sys.exit(code if isinstance(code, int) else 0)

@@ -31,14 +31,9 @@ def clear(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, 
       memstore export --match user-7/trip trip.jsonl && memstore clear user-7/trip --yes
     """
     with shell.opened(url, key_prefix) as store:
-        history = store.history(session_id, refresh_ttl_on_read=False)
-        snapshot = history.snapshot()
-        if not (snapshot.messages or snapshot.total or snapshot.turns or snapshot.summary):
-            shell.say(f"there is no session {session_id!r}")
-            raise typer.Exit(1)
-        held = len(snapshot.messages) + snapshot.evicted
-        shell.confirm(f"Remove session {session_id!r} with its {held} messages?", yes)
-        history.clear()
+        state = shell.find_session(store, session_id)
+        shell.confirm(f"Remove session {session_id!r} with its {len(state.entries)} messages?", yes)
+        store.history(session_id).clear()
 
 
 def worker(

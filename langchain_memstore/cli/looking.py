@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
@@ -18,7 +19,7 @@ from langchain_memstore.cli.shell import Json, KeyPrefix, Match, SessionId, Url
 from langchain_memstore.errors import MessageDecodeError
 from langchain_memstore.integrations.jsonlines import to_line
 from langchain_memstore.ops.listing import SessionInfo
-from langchain_memstore.ops.moving import Dump, SessionState
+from langchain_memstore.ops.moving import SessionState
 
 
 def sessions(
@@ -46,10 +47,11 @@ def sessions(
             return
         found = 0
 
-        def counted() -> Any:
+        def counted() -> Iterator[SessionInfo]:
             nonlocal found
             with shell.progress("Listing") as tell:
-                for found, info in enumerate(store.sessions(match), 1):
+                for info in store.sessions(match):
+                    found += 1
                     tell(found, None)
                     yield info
 
@@ -81,11 +83,7 @@ def show(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, a
       memstore show user-7/trip --json | jq '.messages[-1]'
     """
     with shell.opened(url, key_prefix) as store:
-        history = store.history(session_id)
-        state = store._backend.execute(Dump(history.keys))
-        if state is None:
-            shell.say(f"there is no session {session_id!r}")
-            raise typer.Exit(1)
+        state = shell.find_session(store, session_id)
         if as_json:
             print(to_line(session_id, state).decode(), end="")
         else:

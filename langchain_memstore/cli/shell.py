@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_memstore import Memstore, MemstoreError, MemstoreSettings
+from langchain_memstore.ops.moving import Dump, SessionState
 
 Url = Annotated[
     str | None,
@@ -55,12 +56,28 @@ def make_store(url: str | None, key_prefix: str | None = None, **options: Any) -
 def opened(url: str | None, key_prefix: str | None = None, **options: Any) -> Iterator[Memstore]:
     """Open the store that a command is about, and close it after; who stops reading the output ends the command."""
     try:
-        with make_store(url, key_prefix, **options) as store:
-            yield store
-        sys.stdout.flush()
+        try:
+            with make_store(url, key_prefix, **options) as store:
+                yield store
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stop_printing()
         raise typer.Exit(0) from None
+
+
+def stop_printing() -> None:
+    """Let go of what is still to be printed, for nobody reads it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def find_session(store: Memstore, session_id: str) -> SessionState:
+    """Return all of a session; where there is none, say so and end the command."""
+    state = store._backend.execute(Dump(store.history(session_id).keys))
+    if state is None:
+        say(f"there is no session {session_id!r}")
+        raise typer.Exit(1)
+    return state
 
 
 def complete_session(context: typer.Context, incomplete: str) -> list[str]:

@@ -158,9 +158,10 @@ class JsonDump:
         for number, line in _lines(self._file):
             try:
                 session_id = _document(line)["session_id"]
-            except (ValueError, KeyError):
+                session_id.encode()
+            except (ValueError, KeyError, AttributeError):
                 session_id = ""
-            sessions.setdefault(session_id if isinstance(session_id, str) else "", []).append((f"line {number}", line))
+            sessions.setdefault(session_id, []).append((f"line {number}", line))
         return done(list(sessions.items()))
 
     def read(self, place: tuple[str, list[tuple[str, bytes]]]) -> Steps[Found]:

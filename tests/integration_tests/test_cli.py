@@ -95,7 +95,8 @@ def test_every_command_serves_the_user_with_few_rights(
 
 def test_who_stops_reading_ends_it_quietly(environment: dict[str, str], store: Memstore) -> None:
     make_sessions(store, 300)  # more than a pipe holds
-    for arguments in (["export"], ["sessions", "--json"], ["search", "ai"], ["show", "user-1"]):
+    store.history("never", ttl=None).add_user_message("a finding of the doctor's")
+    for arguments in (["export"], ["sessions", "--json"], ["search", "ai"], ["doctor"], ["--help"]):
         process = subprocess.Popen(
             [*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -388,9 +388,10 @@ def test_a_dump_of_documents_in_any_order(other: Memstore) -> None:
 def test_lines_that_are_no_documents_are_reported(other: Memstore) -> None:
     good = document("a", 1, HumanMessage("hi"))
     bad = [b"(nil)", {"type": "human"}, {**good, "timestamp": "x"}, {**good, "data": 3}, {**good, "session_id": ["a"]}]
+    bad += [{**good, "session_id": bad_id} for bad_id in ("\ud800", "", None)]
     report = import_conversations(other, dump(good, *bad), skip_corrupt=True)
     assert (report.imported, report.messages) == (1, 1)
-    assert sorted(problem.place for problem in report.problems) == [f"input, line {n}" for n in range(2, 7)]
+    assert sorted(problem.place for problem in report.problems) == [f"input, line {n}" for n in range(2, 10)]
     assert import_conversations(other, dump(good, bad[2])) == ImportReport(
         left_out=1, problems=[Problem("input, line 2", "not a document of langchain-redis")]
     )
