@@ -12,11 +12,13 @@ from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, Too
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.errors import BackendError, BackendUnavailable, MessageDecodeError
+from langchain_memstore.errors import BackendError, BackendUnavailable, DecryptError, MessageDecodeError
 from langchain_memstore.keys import SessionKeys, SessionPattern, glob_literal
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.keyspace import Ask, ScanKeys
 from langchain_memstore.ops.moving import Dump, Expiries, SessionState
+from langchain_memstore.options import Policy
+from langchain_memstore.session_codec import SessionCodec
 
 OLDEST = (6, 2)
 """The oldest version of Redis that serves."""
@@ -174,6 +176,10 @@ _FINDINGS = {
         "have keys that expire at different times, and will lose some before the others",
         "call history.touch() for each, and leave EXPIRE and PERSIST to the store",
     ),
+    "encryption": (
+        "cannot be decrypted with the keys at hand, or hold what is not encrypted where it should be",
+        "set MEMSTORE_ENCRYPTION_KEYS as the application has it",
+    ),
     "entries": (
         "hold entries that are not messages",
         "reads skip them; look with `memstore show`, and repair or clear the session",
@@ -203,7 +209,8 @@ def _examine_sessions(store: Memstore, match: str, progress: Progress | None) ->
         keys = SessionKeys(pattern.prefix, session_id)
         state = backend.execute(Dump(keys))
         if state is not None:
-            for name in _faults(state, backend.execute(Expiries(keys)), store._policy.summarize_every):
+            faults = [*_faults_of_keys(state, backend.execute(Expiries(keys)), store._policy)]
+            for name in [*faults, *_faults_of_messages(state, keys, store._policy)]:
                 found[name].append(session_id)
         if progress is not None:
             progress(done, total)
@@ -238,7 +245,7 @@ def _session_id(key: bytes, pattern: SessionPattern) -> str | None:
     return session_id if session_id and text in SessionKeys(pattern.prefix, session_id).siblings() else None
 
 
-def _faults(state: SessionState, lefts: tuple[int | None, ...], summarize_every: int) -> Iterator[str]:
+def _faults_of_keys(state: SessionState, lefts: tuple[int | None, ...], policy: Policy) -> Iterator[str]:
     times = set(lefts)
     expiring = [left for left in times if left is not None]
     if state.created is None:
@@ -247,15 +254,23 @@ def _faults(state: SessionState, lefts: tuple[int | None, ...], summarize_every:
         yield "ttl"
     elif None in times or max(expiring) - min(expiring) > APART:
         yield "siblings"
+    if state.evicted and state.turns - state.covered >= LAG * policy.summarize_every:
+        yield "summaries"
+    if state.lost:
+        yield "lost"
+
+
+def _faults_of_messages(state: SessionState, keys: SessionKeys, policy: Policy) -> Iterator[str]:
+    try:
+        state = SessionCodec(keys, policy).open_state(state)
+    except DecryptError:
+        yield "encryption"
+        return
     messages, corrupt = _messages(state)
     if corrupt:
         yield "entries"
     if _has_lone_result(messages):
         yield "results"
-    if state.evicted and state.turns - state.covered >= LAG * summarize_every:
-        yield "summaries"
-    if state.lost:
-        yield "lost"
 
 
 def _messages(state: SessionState) -> tuple[list[BaseMessage], int]:

@@ -3,10 +3,11 @@
     MemstoreError
     ├── MessageEncodeError (also a ValueError)    a message cannot be stored without loss
     ├── MessageDecodeError (also a ValueError)    a stored entry is not a message
+    ├── DecryptError                              what is stored does not decrypt with the keys at hand
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
-        ├── BackendFull                           the store is out of memory
+        ├── BackendFull                           the store takes no writes: out of memory, or its disk fails
         ├── BackendDenied                         the store refuses the login, or a command
         └── BackendClosed                         the store was closed before the call
 
@@ -28,6 +29,10 @@ class MessageDecodeError(MemstoreError, ValueError):
     """A stored entry cannot be read back as a message."""
 
 
+class DecryptError(MemstoreError):
+    """What is stored does not decrypt: its key is missing, it was changed or moved, or it is not encrypted at all."""
+
+
 class SummaryError(MemstoreError):
     """No summary was made: its text is empty, or its claim void. It is logged, and never raised at a caller."""
 
@@ -41,11 +46,11 @@ class BackendUnavailable(BackendError):
 
 
 class BackendFull(BackendError):
-    """The store is out of memory; the session is as it was."""
+    """The store takes no more writes: it is out of memory, or cannot persist them; the session is as it was."""
 
 
 class BackendDenied(BackendError):
-    """The store refuses the login, or does not let the user call a command that is needed."""
+    """The store refuses the login, or does not have, or does not let the user call, a command that is needed."""
 
 
 class BackendClosed(BackendError):

@@ -31,9 +31,10 @@ def clear(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, 
       memstore export --match user-7/trip trip.jsonl && memstore clear user-7/trip --yes
     """
     with shell.opened(url, key_prefix) as store:
-        state = shell.find_session(store, session_id)
+        history = store.history(session_id)
+        state = shell.find_session(store, history.keys)
         shell.confirm(f"Remove session {session_id!r} with its {len(state.entries)} messages?", yes)
-        store.history(session_id).clear()
+        history.clear()
 
 
 def worker(

@@ -20,6 +20,7 @@ from langchain_memstore.errors import MessageDecodeError
 from langchain_memstore.integrations.jsonlines import to_line
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.ops.moving import SessionState
+from langchain_memstore.session_codec import SessionCodec
 
 
 def sessions(
@@ -83,7 +84,8 @@ def show(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, a
       memstore show user-7/trip --json | jq '.messages[-1]'
     """
     with shell.opened(url, key_prefix) as store:
-        state = shell.find_session(store, session_id)
+        keys = store.history(session_id).keys
+        state = SessionCodec(keys, store._policy).open_state(shell.find_session(store, keys))
         if as_json:
             print(to_line(session_id, state).decode(), end="")
         else:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_memstore import Memstore, MemstoreError, MemstoreSettings
+from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.moving import Dump, SessionState
 
 Url = Annotated[
@@ -71,11 +72,11 @@ def stop_printing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def find_session(store: Memstore, session_id: str) -> SessionState:
+def find_session(store: Memstore, keys: SessionKeys) -> SessionState:
     """Return all of a session; where there is none, say so and end the command."""
-    state = store._backend.execute(Dump(store.history(session_id).keys))
+    state = store._backend.execute(Dump(keys))
     if state is None:
-        say(f"there is no session {session_id!r}")
+        say(f"there is no session {keys.session_id!r}")
         raise typer.Exit(1)
     return state
 

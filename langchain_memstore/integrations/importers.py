@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from langchain_memstore.backends.steps import adrive, drive
 from langchain_memstore.errors import BackendError
 from langchain_memstore.integrations.flow import Steps, atake, take
 from langchain_memstore.integrations.found import Found, Problem
@@ -29,6 +30,7 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.moving import Dump, Restore, Restored, SessionState
 from langchain_memstore.options import Policy
+from langchain_memstore.session_codec import SessionCodec
 from langchain_memstore.window import bounded_start
 
 __all__ = [
@@ -111,7 +113,7 @@ def import_conversations(
         OSError: Its file cannot be read.
         BackendError: A store refused or could not be reached; what was imported by then is there.
     """
-    return take(_importing(store, source, dry_run, force, skip_corrupt, progress))
+    return drive(_importing(store, source, dry_run, force, skip_corrupt, progress), take)
 
 
 async def aimport_conversations(
@@ -124,11 +126,13 @@ async def aimport_conversations(
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import conversations into a store; the async face of `import_conversations`."""
-    return await atake(_importing(store, source, dry_run, force, skip_corrupt, progress))
+    return await adrive(_importing(store, source, dry_run, force, skip_corrupt, progress), atake)
 
 
 def export_conversations(store: Memstore, match: str = "*") -> Iterator[bytes]:
     """Return the conversations of a store as JSON Lines, one by one; no TTL is refreshed.
+
+    What is encrypted is written in clear, and an import encrypts it with the keys of its store.
 
     Args:
         store: Where from.
@@ -136,11 +140,12 @@ def export_conversations(store: Memstore, match: str = "*") -> Iterator[bytes]:
 
     Raises:
         ValueError: The pattern is not a non-empty text.
+        DecryptError: Something cannot be decrypted.
         BackendError: The store refused or could not be reached.
     """
-    sessions = store.sessions(match)
-    states = ((info.session_id, store._backend.execute(_dump(store, info.session_id))) for info in sessions)
-    return (to_line(session_id, state) for session_id, state in states if state is not None)
+    dumps = (_dump(store, info.session_id) for info in store.sessions(match))
+    states = ((dump, store._backend.execute(dump)) for dump in dumps)
+    return (_line(dump, state, store._policy) for dump, state in states if state is not None)
 
 
 def aexport_conversations(store: Memstore, match: str = "*") -> AsyncIterator[bytes]:
@@ -150,13 +155,18 @@ def aexport_conversations(store: Memstore, match: str = "*") -> AsyncIterator[by
 
 async def _aexport(store: Memstore, sessions: AsyncIterator[Any]) -> AsyncIterator[bytes]:
     async for info in sessions:
-        state = await store._backend.aexecute(_dump(store, info.session_id))
+        dump = _dump(store, info.session_id)
+        state = await store._backend.aexecute(dump)
         if state is not None:
-            yield to_line(info.session_id, state)
+            yield _line(dump, state, store._policy)
 
 
 def _dump(store: Memstore, session_id: str) -> Dump:
     return Dump(SessionKeys(store._policy.key_prefix, session_id))
+
+
+def _line(dump: Dump, state: SessionState, policy: Policy) -> bytes:
+    return to_line(dump.keys.session_id, SessionCodec(dump.keys, policy).open_state(state))
 
 
 def _importing(
@@ -186,8 +196,8 @@ def _restoring(store: Memstore, found: Found, dry_run: bool, force: bool, report
     policy = store._policy
     state = _state(found, policy)
     keys = SessionKeys(policy.key_prefix, found.session_id)
-    origin = (found.state or state).digest()
-    restored: Restored = yield store._backend, Restore(keys, state, origin, force, write=not dry_run)
+    sealed, origin = SessionCodec(keys, policy).seal_state(state), _origin(found, policy)
+    restored: Restored = yield store._backend, Restore(keys, sealed, origin, force, write=not dry_run)
     if restored.outcome == "exists":
         report.existing.append(found.session_id)
         return
@@ -201,6 +211,13 @@ def _restoring(store: Memstore, found: Found, dry_run: bool, force: bool, report
     report.replaced += restored.outcome == "replaced"
     report.messages += messages + waiting
     report.waiting += waiting
+
+
+def _origin(found: Found, policy: Policy) -> str:
+    """Return the name of what was found; where messages are encrypted, it tells nothing of them without the key."""
+    assert found.state is not None
+    digest = found.state.digest()
+    return digest if policy.key_ring is None else policy.key_ring.fingerprint(digest)
 
 
 def _state(found: Found, policy: Policy) -> SessionState:

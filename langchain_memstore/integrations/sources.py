@@ -114,7 +114,7 @@ class JsonDocuments:
             if kept.value is not None:
                 documents.append((_shown(key), kept.value))
                 lefts += [kept.left] if kept.left is not None else []
-        entries = _in_order(documents, reading)
+        entries = _in_order(documents, session_id, reading)
         if len(lefts) == len(documents):  # a message that does not expire keeps the session
             left = max(lefts, default=None)
         return reading.found(session_id, SessionState(messages=tuple(reading.entries(entries)), left=left))
@@ -129,7 +129,7 @@ class JsonDocuments:
                     "this server has no JSON module, so it cannot read langchain-redis's documents: import from a "
                     "server that has it, or from a dump of them"
                 ) from error
-            if "type" not in str(error).lower():
+            if "WRONGTYPE" not in str(error) and "wrong Redis type" not in str(error):
                 raise
             if len(keys) == 1:
                 reading.note("not a JSON document", _shown(keys[0]))
@@ -172,7 +172,7 @@ class JsonDump:
             for line, _ in documents:
                 reading.note("not a document of langchain-redis", line)
             return done(reading.found("", None))
-        entries = _in_order(documents, reading)
+        entries = _in_order(documents, session_id, reading)
         return done(reading.found(session_id, SessionState(messages=tuple(reading.entries(entries))), knows_ttl=False))
 
 
@@ -245,16 +245,21 @@ def _document(text: bytes) -> dict[str, Any]:
     return value
 
 
-def _in_order(documents: Iterable[tuple[str, bytes]], reading: Reading) -> list[tuple[str, bytes]]:
-    """Make entries of langchain-redis's documents, oldest first, and note those that are none."""
+def _in_order(documents: Iterable[tuple[str, bytes]], session_id: str, reading: Reading) -> list[tuple[str, bytes]]:
+    """Make entries of langchain-redis's documents of a session, oldest first, and note those that are none."""
     found: list[_Document] = []
     for place, text in documents:
         try:
             value = _document(text)
             entry = json.dumps({"type": value["type"], "data": value["data"]}).encode()
-            found.append(_Document(float(value["timestamp"]), place, entry))
+            time, whose = float(value["timestamp"]), value["session_id"]
         except (ValueError, KeyError, TypeError):
             reading.note("not a document of langchain-redis", place)
+            continue
+        if whose == session_id:
+            found.append(_Document(time, place, entry))
+        else:
+            reading.note(f"of session {whose!r}, though its key says {session_id!r}: is that the right prefix?", place)
     found.sort(key=lambda document: document[:2])
     return [(document.place, document.entry) for document in found]
 

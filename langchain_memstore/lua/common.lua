@@ -63,8 +63,8 @@ local function recall(batches, seen)
 end
 
 -- The turn counter; nothing where its key holds something else, on which INCRBY would fail after other writes.
-local function turn_count(key)
-  local held = redis.call('GET', key)
+local function turn_count()
+  local held = redis.call('GET', KEYS[3])
   if not held then return 0 end
   return #held < 16 and string.find(held, '^%d+$') and tonumber(held)
 end

@@ -12,7 +12,7 @@ if recall(held[1], held[3]) then
   return redis.error_reply('ERR these messages were popped before, and others came since')
 end
 
-local turns = turn_count(KEYS[3])
+local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 
 local taken = redis.call('RPOP', KEYS[1], ARGV[3])

@@ -113,7 +113,7 @@ class ReadDocuments(Op[list[Kept]]):
 
 @dataclass(frozen=True)
 class Ask(Op[Any]):
-    """Ask the server about itself; None where there is no server.
+    """Ask the server about itself, or one of the nodes of a cluster; None where there is no server.
 
     Args:
         command: What to ask, and nothing that changes anything: `("INFO",)`.

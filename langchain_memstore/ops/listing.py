@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
+from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.sessions import Sessions
@@ -81,6 +82,8 @@ class Scan(Op[Page]):
 
     def run(self, sessions: Sessions, now: int) -> Page:
         """List all sessions as one page."""
+        if self.cursor:
+            raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
         pattern = self.pattern
         ids = (keys.session_id for keys in sessions if keys.prefix == pattern.prefix)
         return Page(0, tuple(session_id for session_id in ids if pattern.matches(session_id)))
@@ -118,20 +121,23 @@ class Stats(Op[list[SessionInfo]]):
         found = []
         for at, keys in enumerate(self.sessions):
             (total, created, updated), messages, evicted, turns, summary, left = reply[at * 6 : at * 6 + 6]
-            if created is not None:
-                found.append(
-                    SessionInfo(
-                        session_id=keys.session_id,
-                        messages=messages,
-                        evicted=evicted,
-                        turns=int(turns or 0),
-                        total=int(total or 0),
-                        ttl=left / 1000 if left >= 0 else None,
-                        summary=bool(summary),
-                        created=_time(int(created)),
-                        updated=_time(int(updated)),
-                    )
+            if created is None:
+                continue
+            try:
+                info = SessionInfo(
+                    session_id=keys.session_id,
+                    messages=messages,
+                    evicted=evicted,
+                    turns=int(turns or 0),
+                    total=int(total or 0),
+                    ttl=left / 1000 if left >= 0 else None,
+                    summary=bool(summary),
+                    created=_time(int(created)),
+                    updated=_time(int(updated)),
                 )
+            except (ValueError, TypeError, OverflowError, OSError) as error:
+                raise ValueError(f"session {keys.session_id!r}: {error}") from error
+            found.append(info)
         return found
 
     def run(self, sessions: Sessions, now: int) -> list[SessionInfo]:

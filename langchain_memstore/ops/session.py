@@ -114,6 +114,7 @@ class Append(SessionScript[Appended]):
             b"\n".join(bounds.turn_starts),
             int(bounds.whole_turns),
             bounds.max_evicted or 0,
+            b"\n".join(prefix for pair in bounds.joined for prefix in pair),
             *self.entries,
         )
 

@@ -34,12 +34,14 @@ sessions = st.sampled_from(SESSIONS)
 ttls = st.sampled_from([None, HOUR, 10 * HOUR])
 times = st.sampled_from([HOUR // 4, HOUR // 2, 2 * HOUR, 9 * HOUR])
 
+AI = b'{"type":"ai"'
 bounds = st.builds(
     Bounds,
     st.none() | st.integers(1, 6),
     st.none() | st.integers(1, 3),
     st.just(codec.RESULTS),
     st.just(codec.TURN_STARTS),
+    joined=st.sampled_from([(), ((AI, AI),), ((AI, AI), (AI, b'{"type":"human"'), (b'{"type":"human"', AI))]),
 )
 kinds = st.sampled_from(["human", "ai", "ai", "tool", "tool", "function"])
 

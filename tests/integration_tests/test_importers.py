@@ -263,8 +263,10 @@ def test_documents_that_are_none_are_named_by_their_key(json_server: Server, sto
         admin.set("chat:s:7", '{"type": "human"}')
         admin.rpush("chat:s:8", "a list")
         admin.set("chat:no-id", "{}")
+        put(admin, "chat:app:t:1", 1, HumanMessage("hi"))
+        admin.set("chat:app:t:1", admin.execute_command("JSON.GET", "chat:app:t:1").replace(b"app:t", b"t"))
         report = import_conversations(store, JsonDocuments(source), skip_corrupt=True)
-        places = {"chat:s:*, chat:s:7", "chat:s:*, chat:s:8", "chat:*"}
+        places = {"chat:s:*, chat:s:7", "chat:s:*, chat:s:8", "chat:*", "chat:app:t:*, chat:app:t:1"}
         assert {problem.place for problem in report.problems} == places
         assert (report.imported, report.messages) == (1, 5)
 

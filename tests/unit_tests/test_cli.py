@@ -438,6 +438,22 @@ def test_doctor_finds_what_is_wrong_with_a_session(
     assert memstore("doctor", "--match", "good").code == 0
 
 
+def test_commands_on_encrypted_sessions(memstore: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "A" * 43 + "="
+    Memstore.from_url(url, encryption_keys=[key]).history("s").add_user_message("hi")
+    for arguments in (["show", "s"], ["search", "hi"], ["export"]):
+        answer = memstore(*arguments)
+        assert (answer.code, answer.out) == (2, "")
+        assert "pass encryption_keys=" in answer.err
+    assert re.search("^LOOK +encryption", memstore("doctor").out, re.MULTILINE)
+    monkeypatch.setenv("MEMSTORE_ENCRYPTION_KEYS", key)
+    assert memstore("show", "s").out.endswith("\nHuman: hi\n")
+    assert memstore("search", "hi").code == 0
+    assert memstore("doctor").code == 0
+    monkeypatch.delenv("MEMSTORE_ENCRYPTION_KEYS")
+    assert memstore("clear", "s", "--yes").code == 0
+
+
 def test_doctor_lets_pass_what_providers_accept(memstore: Run, store: Memstore) -> None:
     legacy = AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": "{}"}})
     store.history("s", max_messages=None).add_messages([*TALK, legacy])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
 
-from langchain_memstore import LocalChatMessageHistory, Memstore, codec
+from langchain_memstore import DecryptError, LocalChatMessageHistory, Memstore, codec
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.integrations.importers import (
     Histories,
@@ -233,6 +234,56 @@ def test_a_message_that_cannot_be_kept_is_named(other: Memstore) -> None:
     assert report.left_out == 1
     assert report.problems[0].place == "'a', messages[1]"
     assert "messages[1].data.additional_kwargs.x" in report.problems[0].cause
+
+
+# Encryption
+
+KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
+
+
+def encrypted(*keys: bytes, **options: Any) -> Memstore:
+    return Memstore.from_url("memory://", encryption_keys=list(keys) or None, **options)
+
+
+def test_what_is_encrypted_moves_to_other_keys_prefixes_and_none() -> None:
+    store = encrypted(KEY, max_messages=4, summarize="manual")
+    make_session(store)
+    exported = list(export_conversations(store))
+    said = json.loads(exported[0])
+    assert said["evicted"] + said["messages"] == [message_to_dict(message) for message in TALK]
+    for other in (encrypted(OTHER_KEY, key_prefix="other"), encrypted()):
+        assert import_conversations(other, lines(*exported)).imported == 1
+        snapshots = (each.history("s").snapshot() for each in (store, other))
+        assert len({str(replace(snapshot, ttl=None)) for snapshot in snapshots}) == 1
+        assert import_conversations(other, lines(*exported)).unchanged == 1
+        (again,) = export_conversations(other)
+        assert json.loads(again) | {"ttl": 0} == said | {"ttl": 0}
+
+
+def test_an_import_is_encrypted_and_names_nothing_of_what_was_said() -> None:
+    store = encrypted(KEY)
+    line = json.dumps({**PLAIN, "summary": "secret"}).encode()
+    assert import_conversations(store, lines(line)).imported == 1
+    kept = state(store)
+    assert all(b'"sealed":"' in entry and b"human 0" not in entry for entry in kept.entries)
+    assert "secret" not in kept.summary
+    assert store.history("s").summary == "secret"
+    plain = encrypted()
+    import_conversations(plain, lines(line))
+    origins = {
+        each._backend._sessions.find(SessionKeys("conversation", "s")).origin  # type: ignore[attr-defined]
+        for each in (store, plain)
+    }
+    assert len(origins) == 2
+
+
+@pytest.mark.parametrize("keys", [(), (OTHER_KEY,)])
+def test_what_cannot_be_decrypted_is_not_exported(keys: tuple[bytes, ...]) -> None:
+    store = encrypted(KEY)
+    make_session(store)
+    blind = Memstore(store._backend, encryption_keys=list(keys) or None)
+    with pytest.raises(DecryptError, match="'s'"):
+        list(export_conversations(blind))
 
 
 # What exists, and repetitions
