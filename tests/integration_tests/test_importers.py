@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import redis
 from conversations import converse
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
 
 from langchain_memstore import BackendError, BackendFull, BackendUnavailable, Memstore
+from langchain_memstore.doctor import examine
 from langchain_memstore.integrations.importers import (
     CommunityLists,
     JsonDocuments,
@@ -25,6 +26,7 @@ from langchain_memstore.integrations.importers import (
 
 from .proxy import Proxy
 from .servers import PASSWORD, USER, Server, every_server
+from .topologies import ClusterOfServers
 
 TALK = converse([[1, 0], [2, 1, 0], [0], [0]])
 
@@ -147,6 +149,29 @@ def test_a_long_conversation_is_kept_whole(store: Memstore, source: Memstore, ad
     assert (report.messages, report.waiting) == (20_000, 19_996)
     found = store.history("long").search("1", case_sensitive=True)
     assert [message.text for message in found] == [str(n) for n in range(20_000) if "1" in str(n)]
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+async def test_a_cluster_is_a_source_and_a_target(face: str, cluster: ClusterOfServers) -> None:
+    open_url = cluster.url.replace(f"{USER}:{PASSWORD}@", "")
+    entries = [json.dumps(message_to_dict(message)) for message in TALK]
+    for number in range(30):
+        key = f"message_store:{number}"
+        cluster.ask(cluster.master_of(key), "LPUSH", key, *entries)
+    async with Memstore.from_url(cluster.url, max_messages=4) as store, Memstore.from_url(open_url) as source:
+        lists = CommunityLists(source)
+        if face == "sync":
+            report = import_conversations(store, lists)
+            exported = sorted(export_conversations(store))
+        else:
+            report = await aimport_conversations(store, lists)
+            exported = sorted([line async for line in aexport_conversations(store)])
+        assert (report.imported, report.messages, report.complete) == (30, 30 * len(TALK), True)
+        assert all(store.history(str(number)).search(" ") == TALK for number in range(30))
+        assert [json.loads(line)["total"] for line in exported] == [len(TALK)] * 30
+        checks = {check.name: check for check in examine(source)}
+        assert (checks["version"].verdict, checks["entries"].verdict) == ("fine", "fine")
+        assert len(checks["ttl"].sessions) == 30
 
 
 # Interruptions
