@@ -53,6 +53,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(keys={len(self._keys)})"
 
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """What tells the keys from others, and nothing of them."""
+        return tuple(self._keys)
+
     def cipher(self, *place: str) -> Cipher:
         """Return what seals and opens the values of one place.
 

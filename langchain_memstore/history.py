@@ -104,9 +104,9 @@ class RedisChatMessageHistory(ChatMessageHistory):
         policy = Policy(**history)
         check_name("session_id", session_id)
         backend = (
-            redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback))
+            redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), policy.key_ring)
             if redis_client is not None or async_client is not None
-            else redis_of_url(url or redis_url, connection, FallbackPolicy(**fallback))
+            else redis_of_url(url or redis_url, connection, FallbackPolicy(**fallback), policy.key_ring)
         )
         super().__init__(session_id, backend, policy, compactor_for(backend, policy))
 

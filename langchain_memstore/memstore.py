@@ -63,8 +63,8 @@ class Memstore:
             ValueError: The URL or an option makes no sense.
         """
         history, connection, fallback = split_options(options)
-        Policy(**history)
-        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback)), **history)
+        key_ring = Policy(**history).key_ring
+        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback), key_ring), **history)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
@@ -100,7 +100,8 @@ class Memstore:
         history, connection, fallback = split_options(options)
         if connection:
             raise ValueError(f"{', '.join(connection)} cannot be set here: the clients have connections of their own")
-        return cls(redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback)), **history)
+        key_ring = Policy(**history).key_ring
+        return cls(redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), key_ring), **history)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"

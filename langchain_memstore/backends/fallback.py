@@ -7,12 +7,13 @@ import threading
 import weakref
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_memstore.backends.base import Backend, Status
 from langchain_memstore.backends.cluster import ClusterBackend
 from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.journal import FileJournal, Journal
+from langchain_memstore.backends.file_journal import FileJournal
+from langchain_memstore.backends.journal import Journal
 from langchain_memstore.backends.nodes import Cluster
 from langchain_memstore.backends.outage import PAUSE, Outage, Step, atake, take
 from langchain_memstore.backends.redis import RedisBackend
@@ -22,20 +23,26 @@ from langchain_memstore.errors import BackendClosed, BackendUnavailable
 from langchain_memstore.ops.base import Op
 from langchain_memstore.options import FallbackPolicy
 
+if TYPE_CHECKING:
+    from langchain_memstore.encryption import KeyRing
+
 R = TypeVar("R")
 
 MOST_WAIT = 0.5  # seconds that an operation waits, at the most, for what is replayed before it
 
-_outages: weakref.WeakKeyDictionary[Shared, dict[tuple[str | None, int], Outage]] = weakref.WeakKeyDictionary()
+_outages: weakref.WeakKeyDictionary[Shared, dict[tuple[Any, ...], Outage]] = weakref.WeakKeyDictionary()
 _outages_lock = threading.Lock()
 
 
-def backend_over(connections: Connections | Cluster, policy: FallbackPolicy) -> Backend:
+def backend_over(
+    connections: Connections | Cluster, policy: FallbackPolicy, key_ring: KeyRing | None = None
+) -> Backend:
     """Make a backend over connections to Redis, without connecting yet.
 
     Args:
         connections: How to reach it.
         policy: What happens while it cannot be reached. All backends of one Redis and policy share the journal.
+        key_ring: The keys by which a journal in a file is encrypted; None: it is not.
 
     Raises:
         ValueError: The system cannot keep a journal in a file.
@@ -49,14 +56,16 @@ def backend_over(connections: Connections | Cluster, policy: FallbackPolicy) -> 
         return make_backend()
     with _outages_lock:
         outages = _outages.setdefault(connections.home, {})
-        key = policy.path, policy.max_journal
+        key = policy.path, policy.max_journal, key_ring and policy.path and key_ring.names
         if key not in outages:
-            outages[key] = Outage(functools.partial(_journal, *key))
+            outages[key] = Outage(functools.partial(_journal, policy, key_ring))
         return FallbackBackend(make_backend(), outages[key], make_backend)
 
 
-def _journal(path: str | None, most: int) -> Journal:
-    return Journal(most) if path is None else FileJournal(path, most)
+def _journal(policy: FallbackPolicy, key_ring: KeyRing | None) -> Journal:
+    if policy.path is None:
+        return Journal(policy.max_journal)
+    return FileJournal(policy.path, policy.max_journal, key_ring.cipher("journal") if key_ring else None)
 
 
 class FallbackBackend:

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import wait_until
 
-from langchain_memstore import BackendError, BackendUnavailable
-from langchain_memstore.backends.journal import MAGIC, FileJournal
+from langchain_memstore import BackendError, BackendUnavailable, DecryptError
+from langchain_memstore.backends.file_journal import MAGIC, FileJournal
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.encryption import KeyRing
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import Read
@@ -278,3 +279,29 @@ def test_marks_are_synced_before_the_store_forgets(path: Path, monkeypatch: pyte
         journal.done()
     assert len(synced) >= 100 // 16
     journal.close()
+
+
+def test_with_keys_nothing_of_it_is_in_clear(path: Path) -> None:
+    op = SetSummary(SessionKeys("tenant", "who-it-is"), "what was said", None)
+
+    def journal(*keys: bytes) -> FileJournal:
+        made = FileJournal(str(path), 10, KeyRing(keys).cipher("journal") if keys else None)
+        made.open()
+        return made
+
+    old, new = b"o" * 32, b"n" * 32
+    written = journal(old)
+    written.append(op)
+    written.close()
+    content = path.read_bytes()
+    for word in (b"tenant", b"who-it-is", b"what was said", b"SetSummary"):
+        assert word not in content
+    for keys, says in (((), "pass the encryption_keys"), ((new,), "not among encryption_keys")):
+        with pytest.raises(DecryptError, match=says):
+            journal(*keys)
+        assert path.read_bytes() == content
+    rotated = journal(new, old)
+    assert list(rotated) == [op]
+    rotated.close()
+    path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    assert list(journal(old)) == []  # a record with a wrong checksum at the end is a torn one
