@@ -27,11 +27,11 @@ def doctor(
 ) -> None:
     """Look the server and the sessions over, and say what to do; nothing is changed.
 
-    Checks connection, version, persistence, eviction; and of the sessions: orphans (keys without their meta key), ttl
-    (no expiry), siblings (keys of one session that expire at different times), encryption (that the keys do not open),
-    entries (that are no messages), results (of tools, without their call), summaries (overdue), lost (messages that no
-    summary has covered). What this user may not ask the server is not checked, and said to be so. The exit code is 1
-    where there are findings.
+    Checks connection, version, persistence, eviction; and of the sessions: orphans (keys without their meta key), types
+    (keys that hold something else), ttl (no expiry), siblings (keys of one session that expire at different times),
+    encryption (that the keys do not open), entries (that are no messages), results (of tools, without their call),
+    summaries (overdue), lost (messages that no summary has covered). What this user may not ask the server is not
+    checked, and said to be so. The exit code is 1 where there are findings.
 
     \b
     Examples:

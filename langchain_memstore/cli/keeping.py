@@ -17,6 +17,7 @@ import typer
 from langchain_memstore import BackendUnavailable, Memstore
 from langchain_memstore.cli import shell
 from langchain_memstore.cli.shell import Json, KeyPrefix, SessionId, Url, Yes
+from langchain_memstore.ops.moving import Expiries
 
 
 def clear(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, yes: Yes = False) -> None:
@@ -32,8 +33,9 @@ def clear(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, 
     """
     with shell.opened(url, key_prefix) as store:
         history = store.history(session_id)
-        state = shell.find_session(store, history.keys)
-        shell.confirm(f"Remove session {session_id!r} with its {len(state.entries)} messages?", yes)
+        if not store._backend.execute(Expiries(history.keys)):  # of keys of any type
+            shell.fail_to_find(session_id)
+        shell.confirm(f"Remove session {session_id!r}?", yes)
         history.clear()
 
 

@@ -19,7 +19,7 @@ from langchain_memstore.cli.shell import Json, KeyPrefix, Match, SessionId, Url
 from langchain_memstore.errors import MessageDecodeError
 from langchain_memstore.integrations.jsonlines import to_line
 from langchain_memstore.ops.listing import SessionInfo
-from langchain_memstore.ops.moving import SessionState
+from langchain_memstore.ops.moving import Dump, SessionState
 from langchain_memstore.session_codec import SessionCodec
 
 
@@ -85,7 +85,10 @@ def show(session_id: SessionId, url: Url = None, key_prefix: KeyPrefix = None, a
     """
     with shell.opened(url, key_prefix) as store:
         keys = store.history(session_id).keys
-        state = SessionCodec(keys, store._policy).open_state(shell.find_session(store, keys))
+        dumped = store._backend.execute(Dump(keys))
+        if dumped is None:
+            shell.fail_to_find(session_id)
+        state = SessionCodec(keys, store._policy).open_state(dumped)
         if as_json:
             print(to_line(session_id, state).decode(), end="")
         else:

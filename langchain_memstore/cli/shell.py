@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
@@ -17,8 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_memstore import Memstore, MemstoreError, MemstoreSettings
-from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.moving import Dump, SessionState
 
 Url = Annotated[
     str | None,
@@ -72,13 +70,10 @@ def stop_printing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def find_session(store: Memstore, keys: SessionKeys) -> SessionState:
-    """Return all of a session; where there is none, say so and end the command."""
-    state = store._backend.execute(Dump(keys))
-    if state is None:
-        say(f"there is no session {keys.session_id!r}")
-        raise typer.Exit(1)
-    return state
+def fail_to_find(session_id: str) -> NoReturn:
+    """Say that there is no such session, and end the command."""
+    say(f"there is no session {session_id!r}")
+    raise typer.Exit(1)
 
 
 def complete_session(context: typer.Context, incomplete: str) -> list[str]:
