@@ -66,7 +66,8 @@ def worker(
 
     For applications whose stores have summarize="manual". Any number of workers may run; no summary is made twice.
     SIGTERM and SIGINT (Ctrl-C) end it at once: a summary in the making is given up and its claim released, so that
-    nothing is lost, and the next worker makes it. While the store cannot be reached, it waits.
+    nothing is lost, and the next worker makes it. While the store cannot be reached, it waits. A summary starts the TTL
+    anew: set SESSION_TTL as the application has it.
 
     \b
     Examples:

@@ -20,7 +20,10 @@ from langchain_memstore import Memstore, MemstoreError, MemstoreSettings
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Where the store is: redis://, rediss:// or unix://. Default: as the environment says."),
+    typer.Option(
+        help="Where the store is: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://. Default: as the "
+        "environment says."
+    ),
 ]
 KeyPrefix = Annotated[
     str | None,
@@ -127,9 +130,11 @@ def say(text: str) -> None:
 @contextmanager
 def progress(title: str, hidden: bool = False) -> Iterator[Callable[[int, int | None], None]]:
     """Show how far work has come, on a terminal; returns what is to be told how much is done, and of how much."""
-    shown = sys.stderr.isatty() and not hidden
+    if hidden or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
