@@ -18,21 +18,22 @@ if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]) > 0 then
 end
 if ARGV[5] == '0' or outcome == 'same' or outcome == 'exists' then return outcome .. ',0,0' end
 
--- SET is first: where memory is short, a script is refused at its first write or not at all.
-redis.call('SET', KEYS[6], '')
-redis.call('UNLINK', unpack(KEYS))
+-- SET is first, and does nothing where there is no lease: where memory is short, a script is refused at its first write
+-- or not at all.
+redis.call('SET', KEYS[6], '', 'XX')
+for i = 1, 6 do redis.call('UNLINK', KEYS[i]) end
 
 local function push(key, first, last)
   local length = 0
   for from = first, last, 1000 do
-    length = redis.call('RPUSH', key, unpack(ARGV, from, math.min(from + 999, last)))
+    length = redis.call('RPUSH', KEYS[key], unpack(ARGV, from, math.min(from + 999, last)))
   end
   return length
 end
 
 local now, window = milliseconds(), FIRST + ARGV[14]
-local waiting = push(KEYS[5], FIRST, window - 1)
-local messages = push(KEYS[1], window, #ARGV)
+local waiting = push(5, FIRST, window - 1)
+local messages = push(1, window, #ARGV)
 if ARGV[6] ~= '' then redis.call('SET', KEYS[4], ARGV[6]) end
 if ARGV[7] ~= '0' then redis.call('SET', KEYS[3], ARGV[7]) end
 
