@@ -107,7 +107,6 @@ class ClusterBackend(RemoteBackend):
                     answers = yield Exchange(self._cluster.node(address), _asked(members))
                 except LOST as error:
                     trouble = error
-                    self._cluster.is_stale = True
                     for unit in members:
                         unit.asking = None
                     continue
@@ -121,7 +120,7 @@ class ClusterBackend(RemoteBackend):
                 raise ClusterDownError("the nodes of the cluster redirect to one another")
             if trouble is not None:
                 losses += 1
-                self._cluster.is_stale = True
+                self._cluster.is_stale |= losses > 1  # a connection may be lost and its node be well
                 yield pause(trouble, losses, until)
         return [reply for unit in units for reply in unit.replies or ()]
 
