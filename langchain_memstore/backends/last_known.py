@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.moving import Restore
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.ops.session import Append, Clear, SessionOp
 from langchain_memstore.ops.sessions import Session
@@ -89,7 +90,7 @@ class LastKnown:
                 elif isinstance(op, Read):
                     if op.window:
                         self._note_read(op.keys, result)
-                elif isinstance(op, Clear):
+                elif isinstance(op, (Clear, Restore)):
                     self._forget(op.keys.meta)
                 elif isinstance(op, SessionOp) and result is not False:  # a commit whose claim was void is nothing
                     self._note_write(op, None)
