@@ -107,10 +107,10 @@ class SessionPattern:
         parts: list[str] = []
         end = 0
         for wildcard in _WILDCARD.finditer(self.match):
-            parts += _glob_literal(_escape(self.match[end : wildcard.start()])), "*"
+            parts += glob_literal(_escape(self.match[end : wildcard.start()])), "*"
             end = wildcard.end()
-        parts.append(_glob_literal(_escape(self.match[end:])))
-        return f"{_glob_literal(_escape(self.prefix))}:meta:{{{''.join(parts)}}}"
+        parts.append(glob_literal(_escape(self.match[end:])))
+        return f"{glob_literal(_escape(self.prefix))}:meta:{{{''.join(parts)}}}"
 
     def session_id(self, meta_key: str) -> str | None:
         """Parse the session id out of a found `meta` key.
@@ -132,5 +132,6 @@ class SessionPattern:
         return self.match == "*" or fnmatch.fnmatchcase(session_id, self.match)
 
 
-def _glob_literal(text: str) -> str:
+def glob_literal(text: str) -> str:
+    """Return the Redis pattern that matches just this text."""
     return _GLOB_SPECIAL.sub(r"\\\1", text)
