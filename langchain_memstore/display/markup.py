@@ -36,7 +36,7 @@ LONG_RESULT = 400  # characters of a tool's result, past which it is folded
 
 _ROLES = {"human", "ai", "system", "tool"}
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)[^\n`]*\n(.*?)(?:^ {0,3}\1[`~]* *$\n?|\Z)", re.MULTILINE | re.DOTALL)
-_WEB = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
+_WEB = re.compile(r"https?://[^\s\"'<>\\]{1,2000}", re.IGNORECASE)
 
 
 class Html(str):

@@ -191,11 +191,11 @@ _INNER = ("source", "image_url", "input_audio", "file", "video_url", "audio", "e
 
 def size(base64_text: str) -> str:
     """Say how large something is that is given as base64."""
-    count = len(base64_text) * 3 // 4
+    count = len(base64_text) * 3 / 4
     for unit in ("bytes", "kB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
-        count /= 1000  # type: ignore[assignment]
+        count /= 1000
     return f"{count:.1f} MB"
 
 

@@ -398,6 +398,10 @@ class TestBounds:
         assert len(display.html(page)) < 20_000
         assert len(display.text(page)) < 10_000
 
+    def test_an_address_that_is_too_long_is_no_link(self) -> None:
+        found = show(HumanMessage([{"type": "image", "url": f"https://example.org/{'x' * 100_000}"}]))
+        assert found.values("href") == [] and len(found.text) < 1000
+
     def test_calls_thoughts_and_long_results_are_folded(self) -> None:
         call: Any = {"name": "look", "args": {"at": 1}, "id": "1"}
         assert show(AIMessage([{"type": "thinking", "thinking": "hm"}], tool_calls=[call])).tags.count("details") == 2
@@ -532,6 +536,12 @@ class TestWhatIsKnown:
         assert "no <b>answer</b> from 127.0.0.1:1" in found.said
         assert repr(shown)[:20] in found.text
         assert "! no <b>answer</b>" in shown._repr_mimebundle_()["text/plain"]
+
+    def test_what_cannot_be_decrypted(self) -> None:
+        backend = LocalBackend()
+        Memstore(backend, encryption_keys=[b"k" * 32]).history("s").add_user_message("a secret")
+        found = Seen(Memstore(backend).history("s")._repr_html_())
+        assert "is encrypted; pass encryption_keys=" in found.text
 
     def test_a_mistake_is_raised(self) -> None:
         with pytest.raises(ZeroDivisionError):
