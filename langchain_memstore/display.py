@@ -169,8 +169,8 @@ def _block(block: Any) -> str:
     if picture is not None:
         return f'<img alt="picture" src="{_escape(picture)}">'
     if kind in _MEDIA:
-        what = block.get("mime_type") or block.get("media_type") or ""
-        return f'<span class="chip">{_escape(_short(f"{kind} {what}", 120))}</span>'
+        what = str(block.get("mime_type") or block.get("media_type") or kind)
+        return f'<span class="chip">{_escape(_short(what, 120))}</span>'
     return _fold(kind, _code(block))
 
 
