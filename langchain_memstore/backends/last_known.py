@@ -67,7 +67,7 @@ class LastKnown:
         self._clock = clock
         self._size = 0
         self._sessions: OrderedDict[str, _Known] = OrderedDict()  # by a key: a text knows its hash
-        self._noted: deque[tuple[Op[Any], Any]] = deque()
+        self._noted: deque[tuple[Op[Any], Any, float]] = deque()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class LastKnown:
 
     def note(self, op: Op[Any], result: Any) -> None:
         """Keep what an operation, which the store has done, tells of its session."""
-        self._noted.append((op, result))
+        self._noted.append((op, result, self._clock()))
         if len(self._noted) >= TOGETHER:
             self._take_in()
 
@@ -84,16 +84,17 @@ class LastKnown:
         """Take in what was noted; it is quicker together."""
         with self._lock:
             while self._noted:
-                op, result = self._noted.popleft()
+                op, result, at = self._noted.popleft()
+                now = int(at * 1000)
                 if type(op) is Append:
-                    self._note_write(op, result[:3])
+                    self._note_write(op, result[:3], now)
                 elif isinstance(op, Read):
                     if op.window:
-                        self._note_read(op.keys, result)
+                        self._note_read(op.keys, result, now)
                 elif isinstance(op, (Clear, Restore)):
                     self._forget(op.keys.meta)
                 elif isinstance(op, SessionOp) and result is not False:  # a commit whose claim was void is nothing
-                    self._note_write(op, None)
+                    self._note_write(op, None, now)
 
     def sessions(self) -> Iterator[tuple[SessionKeys, Session]]:
         """Make the sessions that are known, those first that were used longest ago."""
@@ -102,8 +103,8 @@ class LastKnown:
             known = list(self._sessions.values())
         return ((each.keys, each.session()) for each in known)
 
-    def _note_read(self, keys: SessionKeys, data: SessionData) -> None:
-        meta, now = keys.meta, int(self._clock() * 1000)
+    def _note_read(self, keys: SessionKeys, data: SessionData, now: int) -> None:
+        meta = keys.meta
         known = self._sessions.get(meta)
         if (
             known is not None
@@ -120,13 +121,13 @@ class LastKnown:
             known = self._sessions[meta] = _Known(keys, data, now, _size(data.entries))
             self._grow(known.size)
 
-    def _note_write(self, op: SessionOp[Any], state: tuple[int, int, int] | None) -> None:
+    def _note_write(self, op: SessionOp[Any], state: tuple[int, int, int] | None, now: int) -> None:
         meta = op.keys.meta
         known = self._sessions.get(meta)
         if known is None:
             if not isinstance(op, Append):  # what is known by this write alone is no conversation
                 return
-            known = self._sessions[meta] = _Known(op.keys, None, int(self._clock() * 1000), 0)
+            known = self._sessions[meta] = _Known(op.keys, None, now, 0)
         else:
             self._sessions.move_to_end(meta)
         known.writes.append(op)
@@ -135,12 +136,11 @@ class LastKnown:
         known.size += size
         self._grow(size)
         if len(known.writes) > MOST_WRITES and meta in self._sessions:
-            self._settle(known)
+            self._settle(known, now)
 
-    def _settle(self, known: _Known) -> None:
+    def _settle(self, known: _Known, now: int) -> None:
         """Do the writes to the read."""
         self._size -= known.size
-        now = int(self._clock() * 1000)
         known.data = Read(known.keys, None, refresh=False).apply(known.session(), now)
         known.at, known.size = now, _size(known.data.entries)
         known.writes.clear()

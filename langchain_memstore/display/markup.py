@@ -184,7 +184,7 @@ def _text(text: str) -> Iterator[Html]:
     end = 0
     for fence in _FENCE.finditer(beginning):
         yield from _prose(beginning[end : fence.start()])
-        yield tag("pre", tag("code", fence[2].removesuffix("\n")))
+        yield tag("pre", tag("code", fence[2].removesuffix("\n")), dir="ltr")
         end = fence.end()
     yield from _prose(beginning[end:])
     if left_out:
