@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from langchain_memstore.ops.sessions import Sessions
+    from langchain_memstore.ops.held import Held
 
 R = TypeVar("R")
 
@@ -77,11 +77,11 @@ class Op(ABC, Generic[R]):
         """Make the result of the script's reply, or of the list of the commands' replies."""
 
     @abstractmethod
-    def run(self, sessions: Sessions, now: int) -> R:
+    def run(self, held: Held, now: int) -> R:
         """Do the operation on what the process holds.
 
         Args:
-            sessions: All sessions.
+            held: All of it.
             now: The time, in milliseconds since 1970.
         """
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.sessions import Sessions
+from langchain_memstore.ops.held import Held
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class Scan(Op[Page]):
         except UnicodeDecodeError:  # somebody else's key
             return None
 
-    def run(self, sessions: Sessions, now: int) -> Page:
+    def run(self, held: Held, now: int) -> Page:
         """List all sessions as one page."""
         pattern = self.pattern
-        ids = (keys.session_id for keys in sessions if keys.prefix == pattern.prefix)
+        ids = (keys.session_id for keys in held.sessions if keys.prefix == pattern.prefix)
         return Page(0, tuple(session_id for session_id in ids if pattern.matches(session_id)))
 
 
@@ -134,11 +134,11 @@ class Stats(Op[list[SessionInfo]]):
                 )
         return found
 
-    def run(self, sessions: Sessions, now: int) -> list[SessionInfo]:
+    def run(self, held: Held, now: int) -> list[SessionInfo]:
         """Look each session up."""
         found = []
         for keys in self.sessions:
-            if session := sessions.find(keys):
+            if session := held.sessions.find(keys):
                 left = session.left(now)
                 found.append(
                     SessionInfo(
