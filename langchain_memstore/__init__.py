@@ -18,9 +18,13 @@ if TYPE_CHECKING:
         BackendError,
         BackendFull,
         BackendUnavailable,
+        LockLost,
+        LockTaken,
         MemstoreError,
         MessageDecodeError,
         MessageEncodeError,
+        ValueDecodeError,
+        ValueEncodeError,
     )
     from langchain_memstore.history import (
         ChatMessageHistory,
@@ -42,6 +46,8 @@ _HOMES = {
     "BackendUnavailable": "errors",
     "ChatMessageHistory": "history",
     "LocalChatMessageHistory": "history",
+    "LockLost": "errors",
+    "LockTaken": "errors",
     "MemstoreError": "errors",
     "Memstore": "memstore",
     "MemstoreSettings": "settings",
@@ -54,6 +60,8 @@ _HOMES = {
     "Snapshot": "conversation",
     "Status": "backends.base",
     "SummaryFailure": "backends.base",
+    "ValueDecodeError": "errors",
+    "ValueEncodeError": "errors",
 }
 
 __all__ = [
@@ -64,6 +72,8 @@ __all__ = [
     "BackendUnavailable",
     "ChatMessageHistory",
     "LocalChatMessageHistory",
+    "LockLost",
+    "LockTaken",
     "Memstore",
     "MemstoreError",
     "MemstoreSettings",
@@ -76,6 +86,8 @@ __all__ = [
     "Snapshot",
     "Status",
     "SummaryFailure",
+    "ValueDecodeError",
+    "ValueEncodeError",
     "__version__",
 ]
 

@@ -13,6 +13,7 @@ from langchain_memstore.backends.base import Backend, Status
 from langchain_memstore.backends.urls import LOCAL, backend_of_url
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.kv.factories import KeyValueFamily
 from langchain_memstore.listing import alist_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from langchain_memstore.compaction import Compactor
 
 
-class Memstore:
+class Memstore(KeyValueFamily):
     """A store of conversations.
 
     Serves threads and event loops alike, and any number of them. Use it as a context manager, sync or async, or close

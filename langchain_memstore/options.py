@@ -197,12 +197,12 @@ class Policy:
     @property
     def ttl_ms(self) -> int | None:
         """The TTL in milliseconds; None: no expiry."""
-        return None if self.ttl is None else _milliseconds(self.ttl)
+        return None if self.ttl is None else milliseconds(self.ttl)
 
     @property
     def lease_ms(self) -> int:
         """The lease time in milliseconds."""
-        return _milliseconds(self.lease_time)
+        return milliseconds(self.lease_time)
 
     @property
     def bounds(self) -> Bounds:
@@ -222,7 +222,8 @@ class Policy:
         return replace(self, **options) if options else self
 
 
-def _milliseconds(duration: float | timedelta) -> int:
+def milliseconds(duration: float | timedelta) -> int:
+    """Return a number of seconds, or a timedelta, in milliseconds; at least one."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     return max(1, round(seconds * 1000))
 

@@ -26,6 +26,7 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops import session as ops
+from langchain_memstore.ops.batches import new_batch
 from langchain_memstore.ops.listing import Scan, Stats
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.window import Bounds
@@ -99,10 +100,10 @@ def _about(left: int | None, expected: int | None) -> bool:
 
 def _scan(execute: Execute, pattern: SessionPattern, count: int = 500) -> set[str]:
     page = execute(Scan(pattern, 0, count))
-    found = set(page.session_ids)
+    found = set(page.names)
     while page.cursor:
         page = execute(Scan(pattern, page.cursor, count))
-        found.update(page.session_ids)
+        found.update(page.names)
     return found
 
 
@@ -133,7 +134,7 @@ class BackendConformance:
     @pytest.fixture
     def prefix(self) -> str:
         """The key prefix of the test."""
-        return f"conversation-{ops.new_batch()}[*]{{%"
+        return f"conversation-{new_batch()}[*]{{%"
 
     @pytest.fixture
     def talk(self, execute: Execute, prefix: str) -> _Talk:

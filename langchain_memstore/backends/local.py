@@ -62,7 +62,11 @@ class LocalBackend:
         with self._lock:
             now = int(self._clock() * 1000)
             self._held.expire(now)
-            return op.run(self._held, now)
+            started = time.perf_counter()
+            try:
+                return op.run(self._held, now)
+            finally:
+                self._held.activity.note(type(op).__name__, now, time.perf_counter() - started)
 
     async def aexecute(self, op: Op[R]) -> R:
         """Execute an operation; it takes microseconds, so the event loop does it itself."""

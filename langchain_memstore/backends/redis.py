@@ -217,8 +217,7 @@ def _pause(error: Exception, losses: int, until: float) -> float:
 
 
 def _translate(error: Exception, op: Op[Any]) -> BackendError:
-    keys = getattr(op, "keys", None)
-    where = "Redis" if keys is None else f"Redis, for session {keys.session_id!r} (prefix {keys.prefix!r})"
+    where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
     if isinstance(error, _REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
     if isinstance(error, NoPermissionError):

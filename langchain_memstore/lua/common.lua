@@ -1,13 +1,28 @@
--- What the session scripts share. Every script takes
+-- What the scripts share. Every script on a session takes
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
 local RECENT = 1024 -- bytes of recent batch ids and results to keep
+local MINUTE, DAY = 60000, 86400000 -- milliseconds
 
 -- The result of an earlier call with this batch id; nil where there was none.
 local function recall(batches, id)
   local _, last = string.find(batches or '', id .. '=', 1, true)
   return last and string.sub(batches, last + 1, string.find(batches, ';', last, true) - 1)
+end
+
+-- The batches with one more, less the oldest where they grow too long.
+local function noted(batches, id, result)
+  local recent = (batches or '') .. id .. '=' .. result .. ';'
+  if #recent > RECENT then
+    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
+  end
+  return recent
+end
+
+-- Keep what a call that changes a value has done, for the milliseconds in which it may be repeated.
+local function remember(key, batches, id, result, time)
+  redis.call('SET', key, noted(batches, id, result), 'PX', math.max(time, redis.call('PTTL', key)))
 end
 
 -- The turn counter; nothing where its key holds something else, on which INCRBY would fail after other writes.
@@ -39,14 +54,10 @@ end
 -- Write what every change leaves in meta: the batch id with its result, the time, and the given fields.
 local function commit(batches, result, new, ...)
   local now = milliseconds()
-  local recent = (batches or '') .. ARGV[1] .. '=' .. result .. ';'
-  if #recent > RECENT then
-    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
-  end
   if not batches then
     redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'created', now)
   end
-  redis.call('HSET', KEYS[2], 'batches', recent, 'updated', now, ...)
+  redis.call('HSET', KEYS[2], 'batches', noted(batches, ARGV[1], result), 'updated', now, ...)
   expire(ARGV[2], now, new or not batches)
   return result
 end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
@@ -10,16 +9,12 @@ from typing import ClassVar, NamedTuple, TypeVar
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
+from langchain_memstore.ops.batches import new_batch
 from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.sessions import Session
 from langchain_memstore.window import Bounds, bounded_start
 
 R = TypeVar("R")
-
-
-def new_batch() -> str:
-    """Make the id by which a store knows an operation that is sent again (64 random bits)."""
-    return os.urandom(8).hex()
 
 
 class SessionOp(Op[R]):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.batches import noted, recalled
 from langchain_memstore.ops.expiring import Expires, Expiring
-
-RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
 
 @dataclass
@@ -35,17 +34,14 @@ class Session(Expires):
 
     def recall(self, batch: str) -> str | None:
         """Return the result of an earlier call with this batch id; None where there was none."""
-        _, found, rest = self.batches.partition(f"{batch}=")
-        return rest[: rest.index(";")] if found else None
+        return recalled(self.batches, batch)
 
     def commit(self, batch: str, result: str, ttl: int | None, now: int) -> str:
         """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
         if not self.epoch:
             self.epoch, self.created = batch, now
         self.updated = now
-        self.batches += f"{batch}={result};"
-        if len(self.batches) > RECENT:
-            self.batches = self.batches[self.batches.index(";", len(self.batches) - RECENT - 1) + 1 :]
+        self.batches = noted(self.batches, batch, result)
         self.expire(ttl, now)
         return result
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
-from langchain_memstore.ops.session import SessionScript, new_batch
+from langchain_memstore.ops.batches import new_batch
+from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.sessions import Session
 
 R = TypeVar("R")

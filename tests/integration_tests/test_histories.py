@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
-from langchain_memstore.ops.session import new_batch
+from langchain_memstore.ops.batches import new_batch
 
 from .servers import Server, every_server
 
