@@ -99,7 +99,7 @@ class RedisBackend:
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
         commands, losses, until = _commands(op), 0, time.monotonic() + PATIENCE
-        while True:
+        while commands:
             try:
                 replies = self._exchange(commands)
                 if isinstance(replies[-1], NoScriptError):
@@ -110,11 +110,12 @@ class RedisBackend:
             except _LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)
                 time.sleep(_pause(error, losses, until))
+        return []
 
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
         commands, losses, until = _commands(op), 0, time.monotonic() + PATIENCE
-        while True:
+        while commands:
             try:
                 replies = await self._aexchange(commands)
                 if isinstance(replies[-1], NoScriptError):
@@ -125,6 +126,7 @@ class RedisBackend:
             except _LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)
                 await asyncio.sleep(_pause(error, losses, until))
+        return []
 
     def _exchange(self, commands: list[Command]) -> list[Any]:
         pool = self._connections.pool
