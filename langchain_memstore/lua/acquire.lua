@@ -7,6 +7,9 @@
 if recall(redis.call('GET', KEYS[2]), ARGV[1]) then return -1 end
 
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return redis.call('PTTL', KEYS[1]) end
+if holder and holder ~= ARGV[1] then
+  local left = redis.call('PTTL', KEYS[1])
+  return left == 0 and 1 or left -- less than a millisecond is left
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 0
