@@ -80,7 +80,12 @@ class Memstore(KeyValueFamily):
 
         settings = MemstoreSettings.load()
         merged: Options = {**settings.options(), **options}
-        return cls.from_url(settings.url(), **merged)
+        try:
+            return cls.from_url(settings.url(), **merged)
+        except ValueError as error:
+            if settings.redis_url is None or "URL" not in str(error):  # an option is wrong
+                raise
+            raise ValueError(f"the environment (or .env) cannot be used: REDIS_URL: {error}") from None
 
     @classmethod
     def from_client(cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[ClientOptions]) -> Self:
