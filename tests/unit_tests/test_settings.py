@@ -168,7 +168,7 @@ def test_a_url_that_cannot_be_used_is_not_shown(url: str, given_variables) -> No
     with pytest.raises(ValueError, match=r"\(or .env\) cannot be used: REDIS_URL: .*URL") as caught:
         Memstore.from_env()
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
-    with pytest.raises(ValueError, match="^max_messages must be"):
+    with pytest.raises(ValueError, match=r"^max_messages must be"):
         Memstore.from_env(max_messages=0)
 
 
