@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format soak bench clean
 
 demo: .venv/base  ## A conversation with tools, in the process; ARGS="--url redis://localhost:6379/0" for Redis
 	$(BIN)/python -m langchain_memstore.demo $(ARGS)
@@ -18,6 +18,9 @@ lint: .venv/test
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+soak: .venv/test  ## Writers in several processes, random faults, an audit of every message; ARGS="--minutes 5"
+	PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
 
 bench: .venv/bench  ## Ratios against the floors and the peers, on a real server
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -32,7 +32,7 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel, ValidationError
 
-from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
+from langchain_memstore.errors import DecryptError, MessageDecodeError, MessageEncodeError
 from langchain_memstore.tagged import pack, unpack
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ RESULTS = tuple(start % kind for kind in (b"tool", b"function") for start in (b'
 """How the entries begin that never head a window: results of tools and of the older function calls."""
 TURN_STARTS = (b'{"type":"human"', b'{"type": "human"')
 """How the entries begin that start a turn: messages of the human."""
+SEALED = b',"sealed":"'
+"""What follows the type in an entry that is encrypted; see `session_codec.py`."""
 
 _TYPES = {cls: name for name, cls in MESSAGE_CLASSES.items()}
 _FIELDS = {cls: set(cls.model_fields) for cls in _TYPES}
@@ -181,6 +183,11 @@ def decode(entry: bytes | str) -> BaseMessage:
     return _decode_all((entry,))[0]
 
 
+def is_sealed(value: bytes) -> bool:
+    """Tell whether an entry, or a summary, has the form of an encrypted one."""
+    return value.startswith(b'{"type":"') and value.startswith(SEALED, value.find(b","))
+
+
 def decode_entries(
     entries: Sequence[bytes], session_id: str, on_corrupt: Literal["skip", "raise"]
 ) -> list[BaseMessage]:
@@ -193,6 +200,7 @@ def decode_entries(
 
     Raises:
         MessageDecodeError: An entry is not a message, where that is to be raised.
+        DecryptError: An entry is encrypted; such a one is never skipped.
     """
     try:
         return _decode_all(entries)
@@ -203,6 +211,10 @@ def decode_entries(
         try:
             messages.append(decode(entry))
         except MessageDecodeError as error:
+            if is_sealed(entry):
+                raise DecryptError(
+                    f"session {session_id!r}: its entry {index} is encrypted; pass encryption_keys= to its store"
+                ) from error
             if on_corrupt == "raise":
                 raise MessageDecodeError(
                     f"session {session_id!r}, entry {index}: {error}; repair or clear the session, or read with "

@@ -13,15 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import Context
 from datetime import datetime, timezone
 
-from langchain_core.messages import BaseMessage
-
-from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend, SummaryFailure
-from langchain_memstore.errors import BackendError, SummaryError
+from langchain_memstore.errors import BackendError, DecryptError, SummaryError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Appended
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
 from langchain_memstore.options import Policy
+from langchain_memstore.session_codec import SessionCodec
 from langchain_memstore.summary import asummarize, summarize
 
 logger = logging.getLogger(__name__)
@@ -105,17 +103,19 @@ class Compactor:
             every: How many turns must have passed since the last summary; 0: it is enough that something waits.
 
         Raises:
+            DecryptError: What the summary is made of cannot be decrypted.
             BackendError: The store refused or could not be reached.
         """
-        claim = Claim(keys, policy.lease_ms, every)
+        claim, codec = Claim(keys, policy.lease_ms, every), SessionCodec(keys, policy)
         claimed = self._backend.execute(claim)
         if claimed is None:
             return False
         done = False
         try:
-            summary = summarize(policy.summarizer, claimed.summary, _messages(claimed, keys))
+            previous, messages = codec.decode_summary(claimed.summary), codec.decode(claimed.entries, "skip")
+            summary = codec.encode_summary(summarize(policy.summarizer, previous, messages))
             done = self._committed(keys, self._backend.execute(_commit(claim, claimed, policy, summary)))
-        except BackendError:
+        except (BackendError, DecryptError):
             raise
         except Exception as error:
             self._note(keys, error)
@@ -126,15 +126,16 @@ class Compactor:
 
     async def acompact(self, keys: SessionKeys, policy: Policy, every: int = 0) -> bool:
         """Make a summary now; the async face of `compact`."""
-        claim = Claim(keys, policy.lease_ms, every)
+        claim, codec = Claim(keys, policy.lease_ms, every), SessionCodec(keys, policy)
         claimed = await self._backend.aexecute(claim)
         if claimed is None:
             return False
         done = False
         try:
-            summary = await asummarize(policy.summarizer, claimed.summary, _messages(claimed, keys))
+            previous, messages = codec.decode_summary(claimed.summary), codec.decode(claimed.entries, "skip")
+            summary = codec.encode_summary(await asummarize(policy.summarizer, previous, messages))
             done = self._committed(keys, await self._backend.aexecute(_commit(claim, claimed, policy, summary)))
-        except BackendError:
+        except (BackendError, DecryptError):
             raise
         except Exception as error:
             self._note(keys, error)
@@ -220,10 +221,6 @@ class Compactor:
         cause = f"{type(error).__name__}: {error}"
         self._failures.append(SummaryFailure(keys.session_id, cause, datetime.now(timezone.utc)))
         logger.warning("session %r: no summary was made, nothing is lost: %s", keys.session_id, cause)
-
-
-def _messages(claimed: Claimed, keys: SessionKeys) -> list[BaseMessage]:
-    return codec.decode_entries(claimed.entries, keys.session_id, "skip")
 
 
 def _commit(claim: Claim, claimed: Claimed, policy: Policy, summary: str) -> Commit:

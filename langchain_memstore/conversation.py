@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
 
-from langchain_memstore import codec
+from langchain_memstore.errors import DecryptError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read, ReadEntries, SessionData
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.options import Policy, check_count
 from langchain_memstore.prompt import build_prompt
 from langchain_memstore.search import Query
+from langchain_memstore.session_codec import SessionCodec
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
@@ -68,6 +69,7 @@ class Conversation:
         self._ttl = policy.ttl_ms
         self._bounds = policy.bounds
         self._compactor = compactor
+        self._codec = SessionCodec(self.keys, policy)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, backend={self._backend!r})"
@@ -85,14 +87,14 @@ class Conversation:
             MessageEncodeError: A message cannot be stored and come back equal; nothing was written.
             BackendError: The store refused or could not be reached.
         """
-        if entries := codec.encode(messages):
+        if entries := self._codec.encode(messages):
             appended = self._backend.execute(self._append(entries))
             if self._compactor is not None:
                 self._compactor.after_append(self.keys, self._policy, appended)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append messages; the async face of `add_messages`."""
-        if entries := codec.encode(messages):
+        if entries := self._codec.encode(messages):
             appended = await self._backend.aexecute(self._append(entries))
             if self._compactor is not None:
                 await self._compactor.aafter_append(self.keys, self._policy, appended)
@@ -129,6 +131,7 @@ class Conversation:
 
         Raises:
             MessageDecodeError: An entry is not a message, with `on_corrupt="raise"`.
+            DecryptError: Something is encrypted with none of the history's keys, or was changed.
             BackendError: The store refused or could not be reached.
         """
         return self._prompt(self._backend.execute(self._read()))
@@ -140,11 +143,11 @@ class Conversation:
     @property
     def summary(self) -> str | None:
         """The rolling summary; None: there is none."""
-        return self._backend.execute(self._read(window=False)).summary or None
+        return self._summary(self._backend.execute(self._read(window=False)))
 
     async def aget_summary(self) -> str | None:
         """Return the rolling summary; None: there is none."""
-        return (await self._backend.aexecute(self._read(window=False))).summary or None
+        return self._summary(await self._backend.aexecute(self._read(window=False)))
 
     def set_summary(self, summary: str | None) -> None:
         """Replace the rolling summary.
@@ -153,7 +156,7 @@ class Conversation:
             summary: The text; empty or None removes the summary, which does nothing where there is none.
 
         Raises:
-            ValueError: The summary is not text that UTF-8 can encode.
+            ValueError: The summary is not text that UTF-8 can encode, or looks encrypted where nothing is.
             BackendError: The store refused or could not be reached.
         """
         self._backend.execute(self._set_summary(summary))
@@ -198,13 +201,24 @@ class Conversation:
 
         Raises:
             ValueError: The count is not a whole number of at least 1.
+            DecryptError: One of them cannot be decrypted; all were put back.
             BackendError: The store refused or could not be reached.
         """
-        return self._decode(self._backend.execute(self._pop(count)))
+        taken = self._backend.execute(self._pop(count))
+        try:
+            return self._codec.decode(taken)
+        except DecryptError:
+            self._backend.execute(self._append(tuple(taken)))
+            raise
 
     async def apop(self, count: int = 1) -> list[BaseMessage]:
         """Take the newest messages off; the async face of `pop`."""
-        return self._decode(await self._backend.aexecute(self._pop(count)))
+        taken = await self._backend.aexecute(self._pop(count))
+        try:
+            return self._codec.decode(taken)
+        except DecryptError:
+            await self._backend.aexecute(self._append(tuple(taken)))
+            raise
 
     def search(
         self,
@@ -230,7 +244,7 @@ class Conversation:
             BackendError: The store refused or could not be reached.
         """
         query = Query(text, case_sensitive, types, limit)
-        return query.first(self._decode(self._backend.execute(ReadEntries(self.keys))))
+        return query.first(self._codec.decode(self._backend.execute(ReadEntries(self.keys))))
 
     async def asearch(
         self,
@@ -242,7 +256,7 @@ class Conversation:
     ) -> list[BaseMessage]:
         """Find messages; the async face of `search`."""
         query = Query(text, case_sensitive, types, limit)
-        return query.first(self._decode(await self._backend.aexecute(ReadEntries(self.keys))))
+        return query.first(self._codec.decode(await self._backend.aexecute(ReadEntries(self.keys))))
 
     def compact(self) -> bool:
         """Summarise now what waits to be summarised, whether or not it is due.
@@ -253,6 +267,7 @@ class Conversation:
 
         Raises:
             ValueError: The history has no summarizer.
+            DecryptError: What waits, or the summary, cannot be decrypted.
             BackendError: The store refused or could not be reached.
         """
         return self._summarizing().compact(self.keys, self._policy)
@@ -294,23 +309,23 @@ class Conversation:
             (summary or "").encode()
         except UnicodeEncodeError:
             raise ValueError("summary must be text that UTF-8 can encode, without lone surrogates") from None
-        return SetSummary(self.keys, summary or "", self._ttl)
+        return SetSummary(self.keys, self._codec.encode_summary(summary or ""), self._ttl)
 
     def _summarizing(self) -> Compactor:
         if self._compactor is None or self._policy.summarizer is None:
             raise ValueError(f"session {self.session_id!r} has no summarizer; pass summarizer= to its store or history")
         return self._compactor
 
-    def _decode(self, entries: list[bytes]) -> list[BaseMessage]:
-        return codec.decode_entries(entries, self.session_id, self._policy.on_corrupt)
+    def _summary(self, data: SessionData) -> str | None:
+        return self._codec.decode_summary(data.summary) or None
 
     def _prompt(self, data: SessionData) -> list[BaseMessage]:
-        return build_prompt(self._decode(data.entries), data.summary, self._policy, self.session_id)
+        return build_prompt(self._codec.decode(data.entries), self._summary(data) or "", self._policy, self.session_id)
 
     def _snapshot(self, data: SessionData) -> Snapshot:
         return Snapshot(
-            messages=self._decode(data.entries),
-            summary=data.summary or None,
+            messages=self._codec.decode(data.entries),
+            summary=self._summary(data),
             turns=data.turns,
             total=data.total,
             evicted=data.evicted,

@@ -7,10 +7,11 @@
     ├── ValueDecodeError (also a ValueError)      a key holds what is not a value of this package
     ├── LockTaken (also a TimeoutError)           another has had the lock for as long as one would wait
     ├── LockLost                                  a lock's time ran out before it was given up
+    ├── DecryptError                              what is stored does not decrypt with the keys at hand
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
-        ├── BackendFull                           the store is out of memory
+        ├── BackendFull                           the store takes no writes: out of memory, or its disk fails
         ├── BackendDenied                         the store refuses the login, or a command
         └── BackendClosed                         the store was closed before the call
 
@@ -48,6 +49,10 @@ class LockLost(MemstoreError):
     """The time of a lock ran out before it was given up: another may have had it meanwhile."""
 
 
+class DecryptError(MemstoreError):
+    """What is stored does not decrypt: its key is missing, it was changed or moved, or it is not encrypted at all."""
+
+
 class SummaryError(MemstoreError):
     """No summary was made: its text is empty, or its claim void. It is logged, and never raised at a caller."""
 
@@ -61,11 +66,11 @@ class BackendUnavailable(BackendError):
 
 
 class BackendFull(BackendError):
-    """The store is out of memory; the session is as it was."""
+    """The store takes no more writes: it is out of memory, or cannot persist them; the session is as it was."""
 
 
 class BackendDenied(BackendError):
-    """The store refuses the login, or does not let the user call a command that is needed."""
+    """The store refuses the login, or does not have, or does not let the user call, a command that is needed."""
 
 
 class BackendClosed(BackendError):

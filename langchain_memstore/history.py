@@ -73,12 +73,12 @@ class RedisChatMessageHistory(ChatMessageHistory):
 
     Args:
         session_id: Which conversation; any non-empty text.
-        redis_url: `redis://`, `rediss://` or `unix://`.
+        redis_url: `redis://`, `rediss://` or `unix://`, and the others of `Memstore.from_url`.
         key_prefix: The first part of every key.
         ttl: Seconds (or a timedelta) until an unused session expires; None: never.
         url: Another name of `redis_url`.
-        redis_client: A `redis.Redis` to borrow in place of a URL; it is never closed.
-        async_client: A `redis.asyncio.Redis` to borrow; without one, the async methods make connections like those of
+        redis_client: A client to borrow in place of a URL, as in `Memstore.from_client`; it is never closed.
+        async_client: An async client to borrow; without one, the async methods make connections like those of
             `redis_client`.
         **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
 
@@ -98,17 +98,16 @@ class RedisChatMessageHistory(ChatMessageHistory):
         async_client: Any = None,
         **options: Unpack[RedisOptions],
     ) -> None:
-        from langchain_memstore.backends.connections import Borrowed, Connections
-        from langchain_memstore.backends.fallback import backend_over
+        from langchain_memstore.backends.opening import redis_of_clients, redis_of_url
 
         history, connection, fallback = split_options({**options, "key_prefix": key_prefix, "ttl": ttl})
         policy = Policy(**history)
         check_name("session_id", session_id)
-        if redis_client is not None or async_client is not None:
-            connections: Connections = Borrowed(redis_client, async_client)
-        else:
-            connections = Connections.of_url(url or redis_url, **connection)
-        backend = backend_over(connections, FallbackPolicy(**fallback))
+        backend = (
+            redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), policy.key_ring)
+            if redis_client is not None or async_client is not None
+            else redis_of_url(url or redis_url, connection, FallbackPolicy(**fallback), policy.key_ring)
+        )
         super().__init__(session_id, backend, policy, compactor_for(backend, policy))
 
 

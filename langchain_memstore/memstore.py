@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self, Unpack
 
 from langchain_memstore.backends.base import Backend, Status
-from langchain_memstore.backends.urls import LOCAL, backend_of_url
+from langchain_memstore.backends.opening import LOCAL, backend_of_url
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.kv.factories import KeyValueFamily
@@ -56,15 +56,16 @@ class Memstore(KeyValueFamily):
 
         Args:
             url: `memory://` (in the process, for this store alone), `memory://<name>` (in the process, for all stores
-                of that name), `redis://`, `rediss://` or `unix://`.
+                of that name), `redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://host:port,host:port`,
+                `redis+sentinel://host:port,host:port/service/db`; or these with `rediss+`.
             **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
 
         Raises:
             ValueError: The URL or an option makes no sense.
         """
         history, connection, fallback = split_options(options)
-        Policy(**history)
-        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback)), **history)
+        key_ring = Policy(**history).key_ring
+        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback), key_ring), **history)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
@@ -92,21 +93,21 @@ class Memstore(KeyValueFamily):
         """Make a store that borrows Redis clients, and never closes them.
 
         Args:
-            redis_client: A `redis.Redis`.
-            async_client: A `redis.asyncio.Redis`. For the face that no client is given for, connections with the same
-                settings are made.
+            redis_client: A `redis.Redis`, of a server or of `Sentinel.master_for`, or a `redis.RedisCluster`.
+            async_client: The same of `redis.asyncio`. For the face that no client is given for, connections with the
+                same settings are made; and of a cluster's client, its settings are taken for both.
             **options: See `HistoryOptions` and `FallbackOptions`.
 
         Raises:
             ValueError: No client is given, or an option makes no sense.
         """
-        from langchain_memstore.backends.connections import Borrowed
-        from langchain_memstore.backends.fallback import backend_over
+        from langchain_memstore.backends.opening import redis_of_clients
 
         history, connection, fallback = split_options(options)
         if connection:
             raise ValueError(f"{', '.join(connection)} cannot be set here: the clients have connections of their own")
-        return cls(backend_over(Borrowed(redis_client, async_client), FallbackPolicy(**fallback)), **history)
+        key_ring = Policy(**history).key_ring
+        return cls(redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), key_ring), **history)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"
@@ -186,6 +187,7 @@ class Memstore(KeyValueFamily):
 
         Raises:
             ValueError: An argument makes no sense.
+            DecryptError: An entry cannot be decrypted.
             BackendError: The store refused or could not be reached.
         """
         query = Query(text, case_sensitive, types, limit)
@@ -215,6 +217,7 @@ class Memstore(KeyValueFamily):
 
         Raises:
             ValueError: The store has no summarizer, or the limit is not a whole number of at least 1.
+            DecryptError: What waits in a session, or its summary, cannot be decrypted.
             BackendError: The store refused or could not be reached.
         """
         compactor, policy, made = self._summarizing(limit), self._policy, 0

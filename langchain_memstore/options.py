@@ -21,8 +21,10 @@ SECONDS_LIMIT = 10**12
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseLanguageModel
 
+    from langchain_memstore.encryption import KeyRing
     from langchain_memstore.summary import Summarizer
 
+EncryptionKeys: TypeAlias = "Sequence[bytes | str]"
 TokenCounter: TypeAlias = "Callable[[Sequence[BaseMessage]], int] | BaseLanguageModel[Any]"
 COUNT = "get_num_tokens_from_messages"  # how a chat model counts tokens
 
@@ -69,6 +71,12 @@ class WindowOptions(TypedDict, total=False):
     on_corrupt: Literal["skip", "raise"]
     """What a read does with an entry that is not a message: `skip` it with a logged warning (the default), or `raise`
     MessageDecodeError."""
+    encryption_keys: EncryptionKeys | None
+    """Encrypt messages and summaries: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
+    `Fernet.generate_key()` gives. The first encrypts, all decrypt. None: no encryption (the default)."""
+    accept_plaintext: bool
+    """Whether a history with `encryption_keys` also reads what is not encrypted, as it was stored before there were
+    keys; whoever can write to the store can then put messages into it. Default: False."""
 
 
 class HistoryOptions(WindowOptions, total=False):
@@ -169,6 +177,8 @@ class Policy:
     summary_template: str = "Summary of the conversation so far:\n{summary}"
     summary_role: Literal["system", "human"] | None = "system"
     on_corrupt: Literal["skip", "raise"] = "skip"
+    encryption_keys: EncryptionKeys | KeyRing | None = None
+    accept_plaintext: bool = False
 
     def __post_init__(self) -> None:
         check_name("key_prefix", self.key_prefix)
@@ -193,6 +203,12 @@ class Policy:
         _check_choice("summarize", self.summarize, ("inline", "background", "manual"))
         _check_choice("summary_role", self.summary_role, ("system", "human", None))
         _check_choice("on_corrupt", self.on_corrupt, ("skip", "raise"))
+        _check_choice("accept_plaintext", self.accept_plaintext, (True, False))
+        if self.encryption_keys is not None:
+            from langchain_memstore.encryption import KeyRing
+
+            if not isinstance(self.encryption_keys, KeyRing):  # which shows no key, as the repr of a policy must not
+                object.__setattr__(self, "encryption_keys", KeyRing(self.encryption_keys))
 
     @property
     def ttl_ms(self) -> int | None:
@@ -203,6 +219,11 @@ class Policy:
     def lease_ms(self) -> int:
         """The lease time in milliseconds."""
         return milliseconds(self.lease_time)
+
+    @property
+    def key_ring(self) -> KeyRing | None:
+        """The keys that encrypt; None: there is no encryption."""
+        return cast("KeyRing | None", self.encryption_keys)
 
     @property
     def bounds(self) -> Bounds:

@@ -11,12 +11,13 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.codec import MESSAGE_CLASSES, decode_entries
+from langchain_memstore.codec import MESSAGE_CLASSES
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.listing import alist_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.options import Policy, check_count
+from langchain_memstore.session_codec import SessionCodec
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,10 @@ def search_sessions(backend: Backend, pattern: SessionPattern, query: Query, pol
         backend: Where the sessions are kept.
         pattern: Which sessions.
         query: What to look for.
-        policy: What to do with entries that are not messages.
+        policy: With which keys to decrypt, and what to do with entries that are not messages.
     """
-    hits = (
-        hit
-        for info in list_sessions(backend, pattern)
-        for hit in _hits(info.session_id, backend.execute(_entries(pattern, info)), query, policy)
-    )
+    reads = (_read(pattern, info) for info in list_sessions(backend, pattern))
+    hits = (hit for read in reads for hit in _hits(read.keys, backend.execute(read), query, policy))
     return islice(hits, query.limit)
 
 
@@ -101,21 +99,25 @@ async def asearch_sessions(
     """Find messages in sessions; the async face of `search_sessions`."""
     found = 0
     async for info in alist_sessions(backend, pattern):
-        for hit in _hits(info.session_id, await backend.aexecute(_entries(pattern, info)), query, policy):
+        read = _read(pattern, info)
+        for hit in _hits(read.keys, await backend.aexecute(read), query, policy):
             yield hit
             found += 1
             if found == query.limit:
                 return
 
 
-def _entries(pattern: SessionPattern, info: SessionInfo) -> ReadEntries:
+def _read(pattern: SessionPattern, info: SessionInfo) -> ReadEntries:
     return ReadEntries(SessionKeys(pattern.prefix, info.session_id))
 
 
-def _hits(session_id: str, entries: list[bytes], query: Query, policy: Policy) -> Iterator[SearchHit]:
-    messages = decode_entries(entries, session_id, policy.on_corrupt)
-    return (SearchHit(session_id, message) for message in messages if query.matches(message))
+def _hits(keys: SessionKeys, entries: list[bytes], query: Query, policy: Policy) -> Iterator[SearchHit]:
+    messages = SessionCodec(keys, policy).decode(entries)
+    return (SearchHit(keys.session_id, message) for message in messages if query.matches(message))
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+    except RecursionError:  # other hands wrote it: no value that `codec.encode` stores has so many levels
+        return ""

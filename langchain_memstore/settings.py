@@ -48,6 +48,8 @@ class MemstoreSettings(BaseSettings):
     """The most messages that a window keeps."""
     memstore_key_prefix: str | None = None
     """The first part of every key."""
+    memstore_encryption_keys: SecretStr | None = None
+    """The keys that encrypt what is stored, separated by commas: the first encrypts, all decrypt."""
 
     @classmethod
     def load(cls) -> Self:
@@ -90,4 +92,7 @@ class MemstoreSettings(BaseSettings):
             options["max_messages"] = self.max_history_length
         if self.memstore_key_prefix is not None:
             options["key_prefix"] = self.memstore_key_prefix
+        if self.memstore_encryption_keys is not None:
+            keys = self.memstore_encryption_keys.get_secret_value().split(",")
+            options["encryption_keys"] = [key.strip() for key in keys]
         return options

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,7 +27,6 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops import session as ops
-from langchain_memstore.ops.batches import new_batch
 from langchain_memstore.ops.listing import Scan, Stats
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.window import Bounds
@@ -56,6 +56,7 @@ class _Talk:
         self.execute = execute
         self.keys = keys
         self.ttl: int | None = MINUTE
+        self.joined: tuple[tuple[bytes, bytes], ...] = ()
         self.said: list[bytes] = []
 
     def appending(self, kinds: str, max_messages: int | None = None, max_turns: int | None = None) -> ops.Append:
@@ -63,7 +64,7 @@ class _Talk:
             space, kind = " " if letter.isupper() else "", KINDS[letter.lower()]
             self.said.append(f'{{"type":{space}"{kind}","data":{{"content":"{len(self.said)}"}}}}'.encode())
         entries = tuple(self.said[len(self.said) - len(kinds) :])
-        bounds = Bounds(max_messages, max_turns, codec.RESULTS, codec.TURN_STARTS)
+        bounds = Bounds(max_messages, max_turns, codec.RESULTS, codec.TURN_STARTS, joined=self.joined)
         return ops.Append(self.keys, entries, bounds, self.ttl)
 
     def append(self, kinds: str, max_messages: int | None = None, max_turns: int | None = None) -> Counts:
@@ -134,7 +135,7 @@ class BackendConformance:
     @pytest.fixture
     def prefix(self) -> str:
         """The key prefix of the test."""
-        return f"conversation-{new_batch()}[*]{{%"
+        return f"conversation-{token_hex(8)}[*]{{%"
 
     @pytest.fixture
     def talk(self, execute: Execute, prefix: str) -> _Talk:
@@ -173,6 +174,26 @@ class BackendConformance:
         data = talk.read()
         assert data.entries == talk.said[-len(kept) :]
         assert data.total == len(talk.said) == dropped + len(data.entries)
+
+    @pytest.mark.parametrize(
+        ("appended", "most", "kept"),
+        [
+            ("haarrah", 5, "ah"),  # two calls in a row, then their results
+            ("haarr", 2, "aarr"),
+            ("ha arr", 2, "aarr"),
+            ("haarraarr", 6, "aarr"),
+            ("haasaa", 1, "saa"),  # what another is joined to may be of any kind
+            ("aaah", 2, "h"),
+            ("Aaa", 1, "aa"),  # prefixes are taken literally
+        ],
+    )
+    def test_window_of_joined_entries(self, talk: _Talk, appended: str, most: int, kept: str) -> None:
+        """No window is headed by an entry that is joined to the one before it."""
+        ai = b'{"type":"ai"'
+        talk.joined = ((ai, ai), (b'{"type":"system"', ai))
+        for kinds in appended.split():
+            talk.append(kinds, most)
+        assert talk.read().entries == talk.said[-len(kept) :]
 
     def test_entries_are_bytes(self, talk: _Talk) -> None:
         """Entries come back as they were, whatever and however long they are."""

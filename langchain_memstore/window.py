@@ -1,7 +1,8 @@
 """Which part of a conversation a window may show: pure functions, apart from any store.
 
 A window is legal when it is not headed by a tool result, for the call that asked for it has gone then, and model
-providers refuse such a prompt. `lua/append.lua` applies the same rule inside Redis.
+providers refuse such a prompt. Nor may it be headed by an entry that belongs to the one before it. `lua/append.lua`
+applies the same rule inside Redis.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Bounds:
         whole_turns: Whether a window that was cut starts with an entry that starts a turn, where there is one.
         max_evicted: The most entries to keep of those that leave the window, until a summary covers them; None: keep
             none.
+        joined: How two entries begin, one after the other, of which the second never heads a window.
     """
 
     max_messages: int | None
@@ -33,6 +35,14 @@ class Bounds:
     turn_starts: tuple[bytes, ...]
     whole_turns: bool = False
     max_evicted: int | None = None
+    joined: tuple[tuple[bytes, bytes], ...] = ()
+
+    def is_bound(self, entries: Sequence[bytes], index: int) -> bool:
+        """Tell whether an entry, of which there is one before, may not be kept without that."""
+        entry, before = entries[index], entries[index - 1]
+        return entry.startswith(self.results) or any(
+            before.startswith(first) and entry.startswith(second) for first, second in self.joined
+        )
 
 
 def legal_start(
@@ -101,8 +111,8 @@ def bounded_start(entries: Sequence[bytes], bounds: Bounds) -> int:
     """
     length, start = len(entries), 0
 
-    def is_result(index: int) -> bool:
-        return entries[index].startswith(bounds.results)
+    def is_bound(index: int) -> bool:
+        return bounds.is_bound(entries, index)
 
     def starts_turn(index: int) -> bool:
         return entries[index].startswith(bounds.turn_starts)
@@ -111,7 +121,7 @@ def bounded_start(entries: Sequence[bytes], bounds: Bounds) -> int:
         start = turns_start(length, bounds.max_turns, starts_turn)
     if bounds.max_messages is not None:
         start = max(start, length - bounds.max_messages)
-    return legal_start(length, start, is_result, starts_turn if bounds.whole_turns else None)
+    return legal_start(length, start, is_bound, starts_turn if bounds.whole_turns else None)
 
 
 def fit_tokens(

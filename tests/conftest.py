@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("langchain_memstore.testing")
+
+os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 
 settings.register_profile("memstore", deadline=None, print_blob=True)  # slow machines are no failures
 settings.load_profile("memstore")

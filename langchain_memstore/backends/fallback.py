@@ -7,49 +7,65 @@ import threading
 import weakref
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_memstore.backends.base import Backend, Status
+from langchain_memstore.backends.cluster import ClusterBackend
 from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.journal import FileJournal, Journal
-from langchain_memstore.backends.outage import PAUSE, Outage
+from langchain_memstore.backends.file_journal import FileJournal
+from langchain_memstore.backends.journal import Journal
+from langchain_memstore.backends.nodes import Cluster
+from langchain_memstore.backends.outage import PAUSE, Outage, Step, atake, take
 from langchain_memstore.backends.redis import RedisBackend
-from langchain_memstore.backends.steps import Step, adrive, drive
+from langchain_memstore.backends.shared import Shared
+from langchain_memstore.backends.steps import adrive, drive
 from langchain_memstore.errors import BackendClosed, BackendUnavailable
 from langchain_memstore.ops.base import Op
 from langchain_memstore.options import FallbackPolicy
+
+if TYPE_CHECKING:
+    from langchain_memstore.encryption import KeyRing
 
 R = TypeVar("R")
 
 MOST_WAIT = 0.5  # seconds that an operation waits, at the most, for what is replayed before it
 
-_shared: weakref.WeakKeyDictionary[Connections, dict[tuple[str | None, int], Outage]] = weakref.WeakKeyDictionary()
-_shared_lock = threading.Lock()
+_outages: weakref.WeakKeyDictionary[Shared, dict[tuple[Any, ...], Outage]] = weakref.WeakKeyDictionary()
+_outages_lock = threading.Lock()
 
 
-def backend_over(connections: Connections, policy: FallbackPolicy) -> Backend:
+def backend_over(
+    connections: Connections | Cluster, policy: FallbackPolicy, key_ring: KeyRing | None = None
+) -> Backend:
     """Make a backend over connections to Redis, without connecting yet.
 
     Args:
         connections: How to reach it.
         policy: What happens while it cannot be reached. All backends of one Redis and policy share the journal.
+        key_ring: The keys by which a journal in a file is encrypted; None: it is not.
 
     Raises:
         ValueError: The system cannot keep a journal in a file.
     """
-    make_backend = functools.partial(RedisBackend, connections)
+    make_backend: Callable[[], Backend] = (
+        functools.partial(ClusterBackend, connections)
+        if isinstance(connections, Cluster)
+        else functools.partial(RedisBackend, connections)
+    )
     if policy.fallback is False:
         return make_backend()
-    with _shared_lock:
-        outages = _shared.setdefault(connections.home, {})
-        key = policy.path, policy.max_journal
+    with _outages_lock:
+        outages = _outages.setdefault(connections.home, {})
+        key = policy.path, policy.max_journal, key_ring and policy.path and key_ring.names
         if key not in outages:
-            outages[key] = Outage(functools.partial(_journal, *key))
+            outages[key] = Outage(functools.partial(_journal, policy, key_ring))
         return FallbackBackend(make_backend(), outages[key], make_backend)
 
 
-def _journal(path: str | None, most: int) -> Journal:
-    return Journal(most) if path is None else FileJournal(path, most)
+def _journal(policy: FallbackPolicy, key_ring: KeyRing | None) -> Journal:
+    if policy.path is None:
+        return Journal(policy.max_journal)
+    return FileJournal(policy.path, policy.max_journal, key_ring.cipher("journal") if key_ring else None)
 
 
 class FallbackBackend:
@@ -69,6 +85,8 @@ class FallbackBackend:
         self._primary = primary
         self._outage = outage
         self._make_replayer = make_replayer
+        self._take = functools.partial(take, primary)
+        self._atake = functools.partial(atake, primary)
         self._closed = False
         outage.retain(self)
 
@@ -94,7 +112,7 @@ class FallbackBackend:
             else:
                 outage.known.note(op, result)
                 return result
-        return drive(self._go_on(op), self._primary)
+        return drive(self._go_on(op), self._take)
 
     async def aexecute(self, op: Op[R]) -> R:
         """Execute an operation; the async face of `execute`."""
@@ -107,20 +125,20 @@ class FallbackBackend:
             else:
                 outage.known.note(op, result)
                 return result
-        return await adrive(self._go_on(op), self._primary)
+        return await adrive(self._go_on(op), self._atake)
 
     def close(self) -> None:
         """Replay what waits, where the store can be reached, and close the store."""
         if not self._closed:
             self._closed = True
-            drive(self._outage.let_go(self), self._primary)
+            drive(self._outage.let_go(self), self._take)
             self._primary.close()
 
     async def aclose(self) -> None:
         """Replay what waits, where the store can be reached, and close the store; the async face of `close`."""
         if not self._closed:
             self._closed = True
-            await adrive(self._outage.let_go(self), self._primary)
+            await adrive(self._outage.let_go(self), self._atake)
             await self._primary.aclose()
 
     def _go_on(self, op: Op[R]) -> Generator[Step, Any, R]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import functools
 import logging
 import os
 import threading
@@ -17,7 +19,7 @@ from langchain_memstore.backends.breaker import CircuitBreaker
 from langchain_memstore.backends.journal import Journal
 from langchain_memstore.backends.last_known import LastKnown
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.backends.steps import Step, drive
+from langchain_memstore.backends.steps import drive
 from langchain_memstore.errors import (
     BackendClosed,
     BackendDenied,
@@ -34,9 +36,30 @@ logger = logging.getLogger(__name__)
 PAUSE = 0.005  # seconds between two looks at how far a replay has come
 REMEMBERED = 32 * 2**20  # bytes of windows that an outage may find in the process
 
+Step = float | Journal | Op[Any]
+"""A number of seconds to pause, a journal to sync, or an operation to execute, whose result is sent back."""
+
 _LATER = (BackendUnavailable, BackendFull, BackendDenied)  # what the next attempt may not meet any more
 
 _outages: weakref.WeakSet[Outage] = weakref.WeakSet()
+
+
+def take(backend: Backend, step: Step) -> Any:
+    """Take a step, by a backend of the store."""
+    if isinstance(step, float):
+        return time.sleep(step)
+    if isinstance(step, Journal):
+        return step.sync()
+    return backend.execute(step)
+
+
+async def atake(backend: Backend, step: Step) -> Any:
+    """Take a step, by a backend of the store; a thread waits for the disk, where a journal is in a file."""
+    if isinstance(step, float):
+        return await asyncio.sleep(step)
+    if isinstance(step, Journal):
+        return await asyncio.to_thread(step.sync) if step.is_durable else None
+    return await backend.aexecute(step)
 
 
 class Outage:
@@ -181,7 +204,7 @@ class Outage:
     def end_with_process(self) -> None:
         """Replay what waits, for the process is about to end."""
         if (replayer := self._replayer) is not None:
-            drive(self._end(), replayer)
+            drive(self._end(), functools.partial(take, replayer))
 
     def _end(self) -> Generator[Step, Any, None]:
         self._stop.set()
@@ -214,7 +237,7 @@ class Outage:
     def _run(self, replayer: Backend, stop: threading.Event) -> None:
         try:
             while not self.is_over and not stop.wait(self._breaker.left()):
-                drive(self._replay(), replayer)
+                drive(self._replay(), functools.partial(take, replayer))
         finally:
             replayer.close()
             if self._replayer is replayer:

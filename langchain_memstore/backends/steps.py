@@ -1,29 +1,20 @@
-"""What both faces of a backend do alike: written once, as a generator of steps, and driven by either."""
+"""What both faces do alike: written once, as a generator of steps, and driven by either."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
-from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.journal import Journal
-from langchain_memstore.errors import BackendError
-from langchain_memstore.ops.base import Op
-
+S = TypeVar("S")
 R = TypeVar("R")
 
-Step = float | Journal | Op[Any]
-"""A number of seconds to pause, a journal to sync, or an operation to execute, whose result is sent back."""
 
-
-def drive(steps: Generator[Step, Any, R], backend: Backend) -> R:
+def drive(steps: Generator[S, Any, R], take: Callable[[S], Any]) -> R:
     """Take steps.
 
     Args:
-        steps: The steps. A `BackendError` of one is raised where it was yielded.
-        backend: Executes the operations.
+        steps: Yields steps, and is sent what each leads to; an error of a step is raised where it was yielded.
+        take: Takes a step.
 
     Returns:
         What the generator returns.
@@ -31,15 +22,9 @@ def drive(steps: Generator[Step, Any, R], backend: Backend) -> R:
     try:
         step = next(steps)
         while True:
-            answer: Any = None
             try:
-                if isinstance(step, float):
-                    time.sleep(step)
-                elif isinstance(step, Journal):
-                    step.sync()
-                else:
-                    answer = backend.execute(step)
-            except BackendError as error:
+                answer = take(step)
+            except Exception as error:
                 step = steps.throw(error)
             else:
                 step = steps.send(answer)
@@ -49,21 +34,14 @@ def drive(steps: Generator[Step, Any, R], backend: Backend) -> R:
         steps.close()
 
 
-async def adrive(steps: Generator[Step, Any, R], backend: Backend) -> R:
-    """Take steps; the async face of `drive`. A thread waits for the disk, where a journal is to be synced."""
+async def adrive(steps: Generator[S, Any, R], take: Callable[[S], Awaitable[Any]]) -> R:
+    """Take steps; the async face of `drive`."""
     try:
         step = next(steps)
         while True:
-            answer: Any = None
             try:
-                if isinstance(step, float):
-                    await asyncio.sleep(step)
-                elif isinstance(step, Journal):
-                    if step.is_durable:
-                        await asyncio.to_thread(step.sync)
-                else:
-                    answer = await backend.aexecute(step)
-            except BackendError as error:
+                answer = await take(step)
+            except Exception as error:
                 step = steps.throw(error)
             else:
                 step = steps.send(answer)

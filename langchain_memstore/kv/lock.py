@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import threading
 import time
@@ -20,6 +19,7 @@ from langchain_memstore.errors import BackendError, LockLost, LockTaken
 from langchain_memstore.keys import Namespace, check_name
 from langchain_memstore.kv.outages import Place
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
+from langchain_memstore.ops.once import new_token
 from langchain_memstore.options import check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -162,8 +162,7 @@ class Lock:
         caller = _caller()
         if isinstance(caller, asyncio.Task) and any(hold.caller is caller for hold in self._holds):
             raise RuntimeError(f"this task has the lock {self._name!r} already; a lock is not reentrant")
-        token = os.urandom(16).hex()
-        return caller, Acquire(self._keys, token, self._ttl), _Pauses(self._name, self._wait)
+        return caller, Acquire(self._keys, new_token(), self._ttl), _Pauses(self._name, self._wait)
 
     def _end(self) -> _Hold:
         hold = self._held()

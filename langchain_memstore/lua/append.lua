@@ -3,22 +3,27 @@
 -- ARGV  3 how many of the entries start a turn, 4 most messages (0: no bound), 5 most turns (0: no bound),
 --       6 prefixes of the entries that never head a window, 7 prefixes of the entries that start a turn,
 --       8 whether every window starts with a turn where it can (0, 1),
---       9 most entries to keep waiting for a summary (0: none wait), 10.. the entries
+--       9 most entries to keep waiting for a summary (0: none wait),
+--       10 pairs of prefixes: an entry that follows another so never heads a window, 11.. the entries
 -- returns 'messages in the window,total ever appended,turns,messages that left the window,messages that wait,
 --          messages lost of those that waited,turns since the last summary'
 
-local FIRST = 10 -- where the entries start
-local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost')
-local done = recall(held[1], ARGV[1])
-if done then return done end
+local FIRST = 11 -- where the entries start
+local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost', SEEN)
+local done = recall(held[1], held[6])
+if done and done ~= '' then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
-local turns = turn_count(KEYS[3])
+local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 local before = tonumber(held[2] or 0)
 if not before then return redis.error_reply('ERR the total in meta is not a number') end
 local most_waiting = tonumber(ARGV[9])
 local waiting = most_waiting > 0 and redis.call('LLEN', KEYS[5]) or 0
+if done then
+  local left = {redis.call('LLEN', KEYS[1]), before, turns, 0, waiting, 0, turns - (held[4] or 0)}
+  return table.concat(left, ',')
+end
 
 local length
 for first = FIRST, #ARGV, 1000 do
@@ -48,18 +53,29 @@ local function turns_start(most)
   return 0
 end
 
--- The index from `start` on of the first entry that does, or does not, begin with one of the prefixes.
-local function seek(start, prefixes, wanted)
-  while start < length and begins(redis.call('LINDEX', KEYS[1], start), prefixes) ~= wanted do start = start + 1 end
-  return start
+-- Whether the entry at an index, which is not the first, may not be kept without the one before it.
+local function is_bound(index)
+  local entry = redis.call('LINDEX', KEYS[1], index)
+  if begins(entry, ARGV[6]) then return true end
+  if ARGV[10] == '' then return false end
+  local before = redis.call('LINDEX', KEYS[1], index - 1)
+  for first, second in string.gmatch(ARGV[10], '([^\n]+)\n([^\n]+)') do
+    if begins(before, first) and begins(entry, second) then return true end
+  end
+  return false
 end
 
 -- As window.legal_start: results go with their call; where that leaves nothing, the window starts at the call.
 local function legal_start(start)
-  local forward = ARGV[8] == '1' and seek(start, ARGV[7], true) or length
-  if forward == length then forward = seek(start, ARGV[6], false) end
+  local forward = start
+  if ARGV[8] == '1' then
+    while forward < length and not begins(redis.call('LINDEX', KEYS[1], forward), ARGV[7]) do forward = forward + 1 end
+    if forward < length then return forward end
+    forward = start
+  end
+  while forward < length and is_bound(forward) do forward = forward + 1 end
   if forward < length then return forward end
-  while start > 0 and begins(redis.call('LINDEX', KEYS[1], start), ARGV[6]) do start = start - 1 end
+  while start > 0 and is_bound(start) do start = start - 1 end
   return start
 end
 
@@ -93,4 +109,4 @@ end
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
 local total = (held[2] and before or length - added) + added
 local result = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
-return commit(held[1], table.concat(result, ','), new, 'total', total)
+return commit(held[1], held[6], table.concat(result, ','), new, 'total', total)

@@ -8,7 +8,8 @@ local holder = redis.call('GET', KEYS[6])
 if holder and holder == held[4] and holder ~= ARGV[1] then return false end
 
 local entries = redis.call('LRANGE', KEYS[5], 0, -1)
-local turns = tonumber(redis.call('GET', KEYS[3]) or 0)
+local turns = turn_count()
+if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 if #entries == 0 or turns - (held[3] or 0) < tonumber(ARGV[4]) then return false end
 
 local summary = redis.call('GET', KEYS[4])

@@ -4,8 +4,8 @@
 --       the summary covers beyond, 6 turns when it was claimed
 -- returns 1, or 0 where the claim is no longer the session's last: it was claimed again, summarised by hand, cleared
 
-local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost')
-if recall(held[1], ARGV[1]) then return 1 end
+local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost', SEEN)
+if recall(held[1], held[5]) then return 1 end
 if held[2] ~= ARGV[1] then return 0 end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back. That write is one
@@ -21,5 +21,5 @@ local dropped = math.min(count, summarized + lost - ARGV[4])
 redis.call('LTRIM', KEYS[5], count - dropped, -1)
 redis.call('HDEL', KEYS[2], 'claim')
 if holder == ARGV[1] then redis.call('UNLINK', KEYS[6]) end
-commit(held[1], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
+commit(held[1], held[5], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
 return 1

@@ -1,33 +1,70 @@
--- What the scripts share. Every script on a session takes
+-- What the session scripts share. Every script takes
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
 local RECENT = 1024 -- bytes of recent batch ids and results to keep
-local MINUTE, DAY = 60000, 86400000 -- milliseconds
 
--- The result of an earlier call with this batch id; nil where there was none.
-local function recall(batches, id)
-  local _, last = string.find(batches or '', id .. '=', 1, true)
-  return last and string.sub(batches, last + 1, string.find(batches, ';', last, true) - 1)
-end
+-- As in ops/batches.py: a batch id is '<writer>.<number>', and meta has a field for each writer that tells which of its
+-- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
+local WRITER, NUMBER = string.match(ARGV[1], '^(%x+)%.(%d+)$')
+local SEEN = 'seen:' .. (WRITER or '')
+local UNDER_WAY, MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 64, 32, 32, 64
+NUMBER = tonumber(NUMBER)
 
--- The batches with one more, less the oldest where they grow too long.
-local function noted(batches, id, result)
-  local recent = (batches or '') .. id .. '=' .. result .. ';'
-  if #recent > RECENT then
-    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
+local function was_seen(seen)
+  if NUMBER > tonumber(string.match(seen, ':(%d+)')) then return false end
+  for first, last in string.gmatch(seen, ',(%d+)%-(%d+)') do
+    if NUMBER >= tonumber(first) and NUMBER <= tonumber(last) then return false end
   end
-  return recent
+  return true
 end
 
--- Keep what a call that changes a value has done, for the milliseconds in which it may be repeated.
-local function remember(key, batches, id, result, time)
-  redis.call('SET', key, noted(batches, id, result), 'PX', math.max(time, redis.call('PTTL', key)))
+local function adding(seen, now)
+  local highest = seen and tonumber(string.match(seen, ':(%d+)')) or math.max(0, NUMBER - UNDER_WAY) - 1
+  local gaps = {}
+  local function add(first, last)
+    if first <= last then gaps[#gaps + 1] = string.format(',%d-%d', first, last) end
+  end
+  for first, last in string.gmatch(seen or '', ',(%d+)%-(%d+)') do
+    first, last = tonumber(first), tonumber(last)
+    if NUMBER >= first and NUMBER <= last then
+      add(first, NUMBER - 1)
+      add(NUMBER + 1, last)
+    else
+      add(first, last)
+    end
+  end
+  if NUMBER > highest then
+    add(highest + 1, NUMBER - 1)
+    highest = NUMBER
+  end
+  return string.format('%d:%d', now, highest) .. table.concat(gaps, '', math.max(1, #gaps - MOST_GAPS + 1))
+end
+
+-- Forget the writers that have written least recently, where there are too many.
+local function forget_writers()
+  if redis.call('HLEN', KEYS[2]) < MOST_WRITERS then return end
+  local fields, writers = redis.call('HGETALL', KEYS[2]), {}
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 5) == 'seen:' then
+      writers[#writers + 1] = {tonumber(string.match(fields[i + 1], '^%d+')), fields[i]}
+    end
+  end
+  if #writers < MOST_WRITERS then return end
+  table.sort(writers, function(one, other) return one[1] < other[1] end)
+  for i = 1, #writers - FEWEST_WRITERS do redis.call('HDEL', KEYS[2], writers[i][2]) end
+end
+
+-- The result of an earlier call with this batch id, empty where it was long ago; nil where there was none.
+local function recall(batches, seen)
+  local _, last = string.find(batches or '', ARGV[1] .. '=', 1, true)
+  if last then return string.sub(batches, last + 1, string.find(batches, ';', last, true) - 1) end
+  return seen and was_seen(seen) and '' or nil
 end
 
 -- The turn counter; nothing where its key holds something else, on which INCRBY would fail after other writes.
-local function turn_count(key)
-  local held = redis.call('GET', key)
+local function turn_count()
+  local held = redis.call('GET', KEYS[3])
   if not held then return 0 end
   return #held < 16 and string.find(held, '^%d+$') and tonumber(held)
 end
@@ -52,12 +89,21 @@ local function expire(ttl, now, new)
 end
 
 -- Write what every change leaves in meta: the batch id with its result, the time, and the given fields.
-local function commit(batches, result, new, ...)
+local function commit(batches, seen, result, new, ...)
   local now = milliseconds()
+  local recent = (batches or '') .. ARGV[1] .. '=' .. result .. ';'
+  if #recent > RECENT then
+    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
+  end
   if not batches then
     redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'created', now)
   end
-  redis.call('HSET', KEYS[2], 'batches', noted(batches, ARGV[1], result), 'updated', now, ...)
+  if WRITER then
+    if not seen then forget_writers() end
+    redis.call('HSET', KEYS[2], SEEN, adding(seen, now), 'batches', recent, 'updated', now, ...)
+  else
+    redis.call('HSET', KEYS[2], 'batches', recent, 'updated', now, ...)
+  end
   expire(ARGV[2], now, new or not batches)
   return result
 end

@@ -8,5 +8,5 @@ local done = recall(batches, ARGV[1])
 if done then return tonumber(done) end
 
 if redis.call('UNLINK', KEYS[1]) == 0 then return 0 end
-remember(KEYS[2], batches, ARGV[1], '1', MINUTE)
+remember(batches, ARGV[1], '1', MINUTE)
 return 1

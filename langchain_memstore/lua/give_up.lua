@@ -9,5 +9,5 @@ if done then return tonumber(done) end
 
 local held = redis.call('GET', KEYS[1]) == ARGV[1]
 if held then redis.call('UNLINK', KEYS[1]) end
-remember(KEYS[2], batches, ARGV[1], held and '1' or '0', MINUTE)
+remember(batches, ARGV[1], held and '1' or '0', MINUTE)
 return held and 1 or 0

@@ -8,11 +8,15 @@ local done = recall(batches, ARGV[1])
 if done then return done end
 
 local new = redis.call('EXISTS', KEYS[1]) == 0
-redis.call('INCRBY', KEYS[1], ARGV[3])
+local added = redis.pcall('INCRBY', KEYS[1], ARGV[3])
+if type(added) == 'table' and added.err then
+  if not string.find(added.err, 'integer or out of range') and not string.find(added.err, 'overflow') then return added end
+  return redis.error_reply('ERR its value is not a whole number of 64 bits, or would not be')
+end
 if new and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 
 -- Remembered for as long as there is something to count twice; a day at most, for an outage may lie in between.
 local left = redis.call('PTTL', KEYS[1])
 local counter = redis.call('GET', KEYS[1])
-remember(KEYS[2], batches, ARGV[1], counter, (left < 0 or left > DAY) and DAY or math.max(left, MINUTE))
+remember(batches, ARGV[1], counter, (left < 0 or left > DAY) and DAY or math.max(left, MINUTE))
 return counter

@@ -2,9 +2,9 @@
 -- KEYS, ARGV  see common.lua
 -- returns 'turns'
 
-local held = redis.call('HMGET', KEYS[2], 'batches')
-local done = recall(held[1], ARGV[1])
-if done then return done end
+local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
+local done = recall(held[1], held[2])
+if done then return done ~= '' and done or redis.call('GET', KEYS[3]) or '0' end
 
 local turns = redis.call('INCR', KEYS[3])
-return commit(held[1], tostring(turns), turns == 1)
+return commit(held[1], held[2], tostring(turns), turns == 1)

@@ -14,5 +14,5 @@ else
   set = redis.call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[2])
 end
 if not set then return 0 end
-remember(KEYS[2], batches, ARGV[1], '1', MINUTE)
+remember(batches, ARGV[1], '1', MINUTE)
 return 1

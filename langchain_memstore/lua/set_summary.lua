@@ -2,8 +2,8 @@
 -- KEYS  see common.lua
 -- ARGV  3 the summary ('': remove it)
 
-local held = redis.call('HMGET', KEYS[2], 'batches')
-if recall(held[1], ARGV[1]) then return end
+local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
+if recall(held[1], held[2]) then return end
 local old = redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 
 -- SET is first: where memory is short, a script is refused at its first write or not at all.
@@ -14,4 +14,4 @@ elseif old then
 end
 redis.call('HDEL', KEYS[2], 'claim')
 if ARGV[3] == '' and not old then return end
-commit(held[1], '', true)
+commit(held[1], held[2], '', true)

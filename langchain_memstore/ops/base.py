@@ -27,17 +27,19 @@ class Script:
     """A Lua script of this package.
 
     Args:
-        name: Its file in `langchain_memstore/lua`, without the ending. Every script follows on `common.lua`.
+        name: Its file in `langchain_memstore/lua`, without the ending.
+        after: The file on which it follows, with what it shares with others.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, after: str = "common") -> None:
         self.name = name
+        self._after = after
 
     @cached_property
     def source(self) -> bytes:
         """What the server runs."""
         folder = files("langchain_memstore") / "lua"
-        return b"".join((folder / f"{name}.lua").read_bytes() for name in ("common", self.name))
+        return b"".join((folder / f"{name}.lua").read_bytes() for name in (self._after, self.name))
 
     @cached_property
     def sha(self) -> str:
@@ -56,6 +58,8 @@ class Op(ABC, Generic[R]):
     """The script to call; None: the operation is a pipeline of `commands`."""
     atomic: ClassVar[bool] = True
     """Whether several commands run as one transaction."""
+    everywhere: ClassVar[bool] = False
+    """Whether a Cluster asks every master, and hands `decode` the answers of all, one after the other."""
     in_outage: ClassVar[InOutage]
     """What becomes of the operation while the store cannot be reached."""
 

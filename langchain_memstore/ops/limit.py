@@ -59,7 +59,7 @@ class Hit(ValueOp[Window]):
         count: Whether to count a hit.
     """
 
-    script: ClassVar[Script] = _Counting("hit")
+    script: ClassVar[Script] = _Counting("hit", "values")
     in_outage: ClassVar[InOutage] = "refuse"
 
     keys: tuple[str]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
+from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.held import Held
@@ -80,6 +81,8 @@ class Scan(Op[Page]):
 
     def run(self, held: Held, now: int) -> Page:
         """List all names as one page."""
+        if self.cursor:
+            raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
         return Page(0, tuple(name for key in held if (name := self.pattern.name(key))))
 
 
@@ -115,20 +118,23 @@ class Stats(Op[list[SessionInfo]]):
         found = []
         for at, keys in enumerate(self.sessions):
             (total, created, updated), messages, evicted, turns, summary, left = reply[at * 6 : at * 6 + 6]
-            if created is not None:
-                found.append(
-                    SessionInfo(
-                        session_id=keys.session_id,
-                        messages=messages,
-                        evicted=evicted,
-                        turns=int(turns or 0),
-                        total=int(total or 0),
-                        ttl=left / 1000 if left >= 0 else None,
-                        summary=bool(summary),
-                        created=_time(int(created)),
-                        updated=_time(int(updated)),
-                    )
+            if created is None:
+                continue
+            try:
+                info = SessionInfo(
+                    session_id=keys.session_id,
+                    messages=messages,
+                    evicted=evicted,
+                    turns=int(turns or 0),
+                    total=int(total or 0),
+                    ttl=left / 1000 if left >= 0 else None,
+                    summary=bool(summary),
+                    created=_time(int(created)),
+                    updated=_time(int(updated)),
                 )
+            except (ValueError, TypeError, OverflowError, OSError) as error:
+                raise ValueError(f"session {keys.session_id!r}: {error}") from error
+            found.append(info)
         return found
 
     def run(self, held: Held, now: int) -> list[SessionInfo]:

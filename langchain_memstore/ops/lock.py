@@ -40,7 +40,7 @@ class Acquire(LockOp[int]):
         ttl: Milliseconds for which it is held.
     """
 
-    script: ClassVar[Script] = Script("acquire")
+    script: ClassVar[Script] = Script("acquire", "values")
 
     keys: tuple[str, str]
     batch: str
@@ -76,7 +76,7 @@ class Extend(LockOp[bool]):
         ttl: Milliseconds from now.
     """
 
-    script: ClassVar[Script] = Script("extend")
+    script: ClassVar[Script] = Script("extend", "values")
 
     keys: tuple[str, str]
     batch: str
@@ -135,7 +135,7 @@ class GiveUp(LockOp[bool]):
         batch: The token.
     """
 
-    script: ClassVar[Script] = Script("give_up")
+    script: ClassVar[Script] = Script("give_up", "values")
 
     keys: tuple[str, str]
     batch: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -9,14 +10,14 @@ from typing import Any, ClassVar, TypeVar
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
-from langchain_memstore.ops.batches import new_batch, noted, recalled
 from langchain_memstore.ops.expiring import Value
 from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.kv import ValueOp, expiry
 
 R = TypeVar("R")
 
-MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/common.lua
+RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/values.lua
+MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/values.lua
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")  # what Redis takes for a whole number
 
@@ -48,16 +49,24 @@ class ValueScript(ValueOp[R]):
         """Do the operation on what the process holds."""
 
 
+def new_token() -> str:
+    """Make the id by which a store knows an operation that is sent again (128 random bits)."""
+    return os.urandom(16).hex()
+
+
 def recall(held: Held, op: ValueScript[Any]) -> str | None:
     """Return what an operation did when it was done before; None: it was not."""
     done = held.leases.find(op.keys[1])
-    return None if done is None else recalled(done.data, op.batch)
+    _, found, rest = ("" if done is None else done.data).partition(f"{op.batch}=")
+    return rest[: rest.index(";")] if found else None
 
 
 def remember(held: Held, op: ValueScript[Any], result: str, now: int, time: int = MINUTE) -> None:
     """Keep what an operation did, for the milliseconds in which it may be repeated."""
     done = held.leases.find(op.keys[1]) or Value(data="")
-    done.data = noted(done.data, op.batch, result)
+    done.data += f"{op.batch}={result};"
+    if len(done.data) > RECENT:
+        done.data = done.data[done.data.index(";", len(done.data) - RECENT - 1) + 1 :]
     done.expires = max(done.expires or 0, now + time)
     held.leases.keep(op.keys[1], done)
 
@@ -74,13 +83,13 @@ class SetNew(ValueScript[bool]):
         batch: The id by which a repetition is known.
     """
 
-    script: ClassVar[Script] = Script("set_new")
+    script: ClassVar[Script] = Script("set_new", "values")
     in_outage: ClassVar[InOutage] = "refuse"
 
     keys: tuple[str, str]
     data: bytes
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = field(default_factory=new_token)
 
     def values(self) -> tuple[Argument, ...]:
         """Return the TTL and the value."""
@@ -111,11 +120,11 @@ class Delete(ValueScript[bool]):
         batch: The id by which a repetition is known.
     """
 
-    script: ClassVar[Script] = Script("delete")
+    script: ClassVar[Script] = Script("delete", "values")
     in_outage: ClassVar[InOutage] = "journal"
 
     keys: tuple[str, str]
-    batch: str = field(default_factory=new_batch)
+    batch: str = field(default_factory=new_token)
 
     def decode(self, reply: int) -> bool:
         """Tell whether there was one."""
@@ -142,13 +151,13 @@ class Increment(ValueScript[int]):
         batch: The id by which a repetition is known.
     """
 
-    script: ClassVar[Script] = Script("increment")
+    script: ClassVar[Script] = Script("increment", "values")
     in_outage: ClassVar[InOutage] = "journal"
 
     keys: tuple[str, str]
     by: int
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = field(default_factory=new_token)
 
     def values(self) -> tuple[Argument, ...]:
         """Return the TTL and what to add."""

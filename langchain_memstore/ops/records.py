@@ -25,7 +25,7 @@ class UpdateRecord(ValueOp[bool]):
         ttl: Milliseconds until it expires; None: never.
     """
 
-    script: ClassVar[Script] = Script("update_record")
+    script: ClassVar[Script] = Script("update_record", "values")
     in_outage: ClassVar[InOutage] = "journal"
 
     keys: tuple[str]

@@ -35,7 +35,7 @@ class SlowCommand:
     """A command that took long; inside the process, an operation."""
 
     number: int
-    """Its number; a later one is greater."""
+    """Its number; of one server, a later one is greater."""
     at: datetime
     """When it was done."""
     seconds: float
@@ -49,6 +49,7 @@ class Info(Op[StoreInfo]):
     """Tell how the store does."""
 
     atomic: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "serve"
 
     def commands(self) -> list[Command]:
@@ -56,17 +57,23 @@ class Info(Op[StoreInfo]):
         return [("INFO",), ("DBSIZE",)]
 
     def decode(self, reply: list[Any]) -> StoreInfo:
-        """Read the fields."""
-        lines = (line.partition(b":") for line in reply[0].splitlines())
-        info = {name: value for name, _, value in lines}
+        """Read the fields, and add up those of the masters of a Cluster."""
+        infos = [
+            {name: value for name, _, value in (line.partition(b":") for line in fields.splitlines())}
+            for fields in reply[::2]
+        ]
+
+        def total(name: bytes) -> int:
+            return sum(int(info[name]) for info in infos)
+
         return StoreInfo(
             backend="redis",
-            keys=reply[1],
-            used_memory=int(info[b"used_memory"]),
-            peak_memory=int(info[b"used_memory_peak"]),
-            clients=int(info[b"connected_clients"]),
-            commands_per_second=int(info[b"instantaneous_ops_per_sec"]),
-            hit_rate=_rate(int(info[b"keyspace_hits"]), int(info[b"keyspace_misses"])),
+            keys=sum(reply[1::2]),
+            used_memory=total(b"used_memory"),
+            peak_memory=total(b"used_memory_peak"),
+            clients=total(b"connected_clients"),
+            commands_per_second=total(b"instantaneous_ops_per_sec"),
+            hit_rate=_rate(total(b"keyspace_hits"), total(b"keyspace_misses")),
         )
 
     def run(self, held: Held, now: int) -> StoreInfo:
@@ -96,6 +103,8 @@ class SlowLog(Op[list[SlowCommand]]):
         most: The most commands to tell of.
     """
 
+    atomic: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "serve"
 
     most: int
@@ -105,16 +114,18 @@ class SlowLog(Op[list[SlowCommand]]):
         return [("SLOWLOG", "GET", self.most)]
 
     def decode(self, reply: list[Any]) -> list[SlowCommand]:
-        """Read the entries, whose times are in seconds and microseconds."""
-        return [
+        """Read the entries, whose times are in seconds and microseconds, of all masters of a Cluster together."""
+        slow = [
             SlowCommand(
                 number=number,
                 at=datetime.fromtimestamp(at, timezone.utc),
                 seconds=took / 1_000_000,
                 command=b" ".join(command).decode(errors="replace"),
             )
-            for number, at, took, command, *_ in reply[0]
+            for entries in reply
+            for number, at, took, command, *_ in entries
         ]
+        return sorted(slow, key=lambda entry: entry.at, reverse=True)[: self.most]
 
     def run(self, held: Held, now: int) -> list[SlowCommand]:
         """Read what was noted."""

@@ -43,8 +43,13 @@ class SessionScript(SessionOp[R]):
 
     in_outage: ClassVar[InOutage] = "journal"
 
+    keys: SessionKeys
     ttl: int | None
     batch: str
+
+    def __post_init__(self) -> None:
+        if not self.batch:
+            object.__setattr__(self, "batch", new_batch(self.keys))
 
     def arguments(self) -> Command:
         """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
@@ -83,7 +88,7 @@ class Append(SessionScript[Appended]):
         entries: What to append, oldest first; at least one.
         bounds: How much the session keeps.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("append")
@@ -92,7 +97,7 @@ class Append(SessionScript[Appended]):
     entries: tuple[bytes, ...]
     bounds: Bounds
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def started_turns(self) -> int:
         """Count the entries that start a turn."""
@@ -110,6 +115,7 @@ class Append(SessionScript[Appended]):
             b"\n".join(bounds.turn_starts),
             int(bounds.whole_turns),
             bounds.max_evicted or 0,
+            b"\n".join(prefix for pair in bounds.joined for prefix in pair),
             *self.entries,
         )
 
@@ -125,24 +131,21 @@ class Append(SessionScript[Appended]):
             session.total += len(self.entries)
             session.turns += self.started_turns()
             session.popped.clear()
-            start, lost, most_waiting = bounded_start(session.messages, self.bounds), 0, self.bounds.max_evicted
+            most_waiting = self.bounds.max_evicted
+            start, lost = bounded_start(session.messages, self.bounds), 0
             if start > 0 and most_waiting is not None:
                 session.evicted += session.messages[:start]
                 lost = max(0, session.waiting - most_waiting)
                 session.drop_waiting(lost)
                 session.lost += lost
             del session.messages[:start]
-            left = (
-                len(session.messages),
-                session.total,
-                session.turns,
-                start,
-                0 if most_waiting is None else session.waiting,
-                lost,
-                session.turns - session.covered,
-            )
-            done = session.commit(self.batch, ",".join(map(str, left)), self.ttl, now)
-        return self.decode(done.encode())
+            done = session.commit(self.batch, self._left(session, start, lost), self.ttl, now)
+        return self.decode((done or self._left(session, 0, 0)).encode())
+
+    def _left(self, session: Session, dropped: int, lost: int) -> str:
+        waiting = 0 if self.bounds.max_evicted is None else session.waiting
+        left = len(session.messages), session.total, session.turns, dropped, waiting, lost
+        return ",".join(map(str, (*left, session.turns - session.covered)))
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class Pop(SessionScript[list[bytes]]):
         count: How many entries.
         turn_starts: How entries begin that start a turn.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("pop")
@@ -163,7 +166,7 @@ class Pop(SessionScript[list[bytes]]):
     count: int
     turn_starts: tuple[bytes, ...]
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def values(self) -> tuple[Argument, ...]:
         """Return the count and what starts a turn."""
@@ -199,14 +202,14 @@ class RegisterTurn(SessionScript[int]):
     Args:
         keys: The session.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("register_turn")
 
     keys: SessionKeys
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def decode(self, reply: bytes) -> int:
         """Read the turn counter."""
@@ -218,7 +221,7 @@ class RegisterTurn(SessionScript[int]):
         if done is None:
             session.turns += 1
             done = session.commit(self.batch, str(session.turns), self.ttl, now)
-        return int(done)
+        return int(done or session.turns)
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ class SetSummary(SessionScript[None]):
         keys: The session.
         summary: The text.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known.
+        batch: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("set_summary")
@@ -237,7 +240,7 @@ class SetSummary(SessionScript[None]):
     keys: SessionKeys
     summary: str
     ttl: int | None
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
 
     def values(self) -> tuple[Argument, ...]:
         """Return the summary."""
@@ -268,7 +271,7 @@ class Touch(SessionScript[bool]):
 
     keys: SessionKeys
     ttl: int | None
-    batch: str = field(default="", init=False)
+    batch: str = field(default="-", init=False)
 
     def decode(self, reply: int) -> bool:
         """Tell whether the session has any key."""

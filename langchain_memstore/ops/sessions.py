@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.batches import noted, recalled
+from langchain_memstore.ops.batches import Writers
 from langchain_memstore.ops.expiring import Expires, Expiring
+
+RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
 
 @dataclass
@@ -30,18 +32,25 @@ class Session(Expires):
     created: int = 0
     updated: int = 0
     batches: str = ""
+    writers: Writers = field(default_factory=Writers)
     popped: list[tuple[str, list[bytes]]] = field(default_factory=list)
 
     def recall(self, batch: str) -> str | None:
-        """Return the result of an earlier call with this batch id; None where there was none."""
-        return recalled(self.batches, batch)
+        """Return the result of an earlier call with this batch id; empty: it was long ago; None: there was none."""
+        _, found, rest = self.batches.partition(f"{batch}=")
+        if found:
+            return rest[: rest.index(";")]
+        return "" if self.writers.has(batch) else None
 
     def commit(self, batch: str, result: str, ttl: int | None, now: int) -> str:
         """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
         if not self.epoch:
             self.epoch, self.created = batch, now
         self.updated = now
-        self.batches = noted(self.batches, batch, result)
+        self.writers.add(batch)
+        self.batches += f"{batch}={result};"
+        if len(self.batches) > RECENT:
+            self.batches = self.batches[self.batches.index(";", len(self.batches) - RECENT - 1) + 1 :]
         self.expire(ttl, now)
         return result
 

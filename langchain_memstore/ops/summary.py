@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
-from langchain_memstore.ops.batches import new_batch
 from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.sessions import Session
 
@@ -58,7 +57,7 @@ class Claim(SummaryScript[Claimed | None]):
     keys: SessionKeys
     lease: int
     every: int
-    batch: str = field(default_factory=new_batch)
+    batch: str = ""
     ttl: None = field(default=None, init=False)
 
     def values(self) -> tuple[Argument, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode, b64encode
 from dataclasses import fields
 from typing import Any
-
-import orjson
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
@@ -26,7 +25,7 @@ _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*JOURNALLED, Ses
 
 def write_op(op: Op[Any]) -> bytes:
     """Write an operation that an outage has journalled as JSON: `{"<class>": [<its fields>]}`."""
-    return orjson.dumps(_packed(op))
+    return json.dumps(_packed(op), separators=(",", ":")).encode()
 
 
 def read_op(data: bytes) -> Op[Any]:
@@ -36,7 +35,7 @@ def read_op(data: bytes) -> Op[Any]:
         ValueError: It is not an operation.
     """
     try:
-        op = _unpacked(orjson.loads(data))
+        op = _unpacked(json.loads(data))
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"not an operation: {error}") from None
     if not isinstance(op, JOURNALLED):

@@ -12,6 +12,7 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.testing import Execute
 
 from .servers import COMMANDS, FAMILY_RIGHTS, USER, Server
+from .topologies import ClusterOfServers, WatchedServers
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +70,36 @@ def start_server(server_name: str) -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[ClusterOfServers]:
+    """A cluster that the tests share, started when it is first asked for."""
+    cluster = ClusterOfServers(next(iter(COMMANDS.values())))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster: ClusterOfServers) -> ClusterOfServers:
+    """A running cluster, empty, that the tests share."""
+    running_cluster.reset()
+    return running_cluster
+
+
+@pytest.fixture(scope="session")
+def running_watched() -> Iterator[WatchedServers]:
+    """A master with its replica and sentinels, which the tests share, started when they are first asked for."""
+    watched = WatchedServers(next(iter(COMMANDS.values())))
+    yield watched
+    watched.stop()
+
+
+@pytest.fixture
+def watched(running_watched: WatchedServers) -> WatchedServers:
+    """A running master with its replica and sentinels, empty, that the tests share."""
+    running_watched.reset()
+    return running_watched
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -12,7 +12,9 @@ from typing_extensions import Self
 
 Cut = Callable[[bool, bytes], int]
 """Tells of bytes, and whether they come from the server, how many of them to forward; with fewer than all, the
-connection is cut after them."""
+connection is cut after them. `SWALLOW` forwards none, and leaves the connection open."""
+
+SWALLOW = -1
 
 
 class Proxy:
@@ -57,6 +59,8 @@ class Proxy:
                     try:
                         data = source.recv(65536)
                         allowed = cut(source is server, data) if data else 0
+                        if allowed == SWALLOW:
+                            continue
                         (client if source is server else server).sendall(data[:allowed])
                     except OSError:  # the other side has hung up
                         return

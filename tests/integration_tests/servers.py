@@ -48,11 +48,9 @@ class Server:
     def start(self) -> None:
         """Start the server and wait until it answers; at its former port, when it had one."""
         for attempt in range(3):
-            port = self.port or _free_port()
-            settings = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", self.socket]
-            settings += ["--dir", self._folder.name, "--logfile", "server.log", "--save", "", "--appendonly", "no"]
+            port = self.port or free_port()
             self._process = subprocess.Popen(
-                [*self.command, *settings, *self.options],
+                [*self.command, *self._settings(port), *self.options],
                 stdin=subprocess.DEVNULL,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
@@ -64,6 +62,10 @@ class Server:
                 self.kill()
                 if attempt == 2 or not isinstance(error, _Exited):  # else somebody else took the port
                     raise
+
+    def _settings(self, port: int) -> list[str]:
+        settings = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", self.socket]
+        return [*settings, "--dir", self._folder.name, "--logfile", "server.log", "--save", "", "--appendonly", "no"]
 
     def _wait_until_ready(self, port: int) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -84,12 +86,22 @@ class Server:
         log = Path(self._folder.name) / "server.log"
         return log.read_text(errors="replace")[-2000:] if log.exists() else "(no log)"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started, and not killed since."""
+        return self._process is not None
+
     def kill(self) -> None:
         """End the server's process; `start` starts it again."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(PATIENCE)
             self._process = None
+
+    def signal(self, number: int) -> None:
+        """Send the server's process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         """End the server and remove what it left."""
@@ -115,9 +127,14 @@ class Server:
         with self.admin() as admin:
             admin.flushall()
             admin.client_kill_filter(_type="normal", skipme=True)
-            rights = RIGHTS.replace(":*", "*").split()  # some tests have a prefix that only begins like the default
-            admin.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights)
             admin.config_resetstat()
+        self.admit()
+
+    def admit(self) -> None:
+        """Set the user up who may do only what a store has to."""
+        rights = RIGHTS.replace(":*", "*").split()  # some tests have a prefix that only begins like the default
+        with self.admin() as admin:
+            admin.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights)
 
 
 class _Exited(Exception):
@@ -129,7 +146,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -32,12 +32,14 @@ sessions = st.sampled_from(SESSIONS)
 ttls = st.sampled_from([None, HOUR, 10 * HOUR])
 times = st.sampled_from([HOUR // 4, HOUR // 2, 2 * HOUR, 9 * HOUR])
 
+AI = b'{"type":"ai"'
 bounds = st.builds(
     Bounds,
     st.none() | st.integers(1, 6),
     st.none() | st.integers(1, 3),
     st.just(codec.RESULTS),
     st.just(codec.TURN_STARTS),
+    joined=st.sampled_from([(), ((AI, AI),), ((AI, AI), (AI, b'{"type":"human"'), (b'{"type":"human"', AI))]),
 )
 kinds = st.sampled_from(["human", "ai", "ai", "tool", "tool", "function"])
 
@@ -104,8 +106,17 @@ class BothBackends(RuleBasedStateMachine):
     @precondition(lambda self: self.done)
     @rule(data=st.data())
     def do_again(self, data: st.DataObject) -> None:
-        ago = data.draw(st.integers(1, min(len(self.done), 12)), label="steps ago")
+        ago = data.draw(st.integers(1, min(len(self.done), 200)), label="steps ago")
         self.do(self.done[-ago])
+
+    @rule(keys=sessions, writer=st.integers(0, 9), number=st.integers(0, 150))
+    def write_as_another_process(self, keys: SessionKeys, writer: int, number: int) -> None:
+        self.do(RegisterTurn(keys, HOUR, f"{writer:016x}.{number}"))
+
+    @rule(keys=sessions, first=st.integers(100, 130))  # who are not so many that one is forgotten
+    def write_as_many_processes(self, keys: SessionKeys, first: int) -> None:
+        for writer in range(first, first + 20):
+            self.do(RegisterTurn(keys, HOUR, f"{writer:016x}.0"))
 
     @rule(times=st.integers(30, 70))
     def forget_batches(self, times: int) -> None:

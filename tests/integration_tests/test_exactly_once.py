@@ -21,7 +21,7 @@ from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
 
 from .proxy import LostReplies, Proxy, RandomCuts
-from .servers import PASSWORD, USER, Server
+from .servers import PASSWORD, USER, Server, every_server
 
 KEYS = SessionKeys("conversation", "session")
 BOUNDS = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
@@ -67,6 +67,26 @@ def test_lost_replies(server: Server, make_backend: MakeBackend, face: Callable[
     with Proxy(server.port, lambda: replies) as proxy:
         converse(face(make_backend(proxy.port)))
     assert replies.lost >= 100
+
+
+@every_server
+def test_writers_are_remembered_whatever_others_write_meanwhile(server: Server) -> None:
+    backend = RedisBackend(Connections.of_url(server.url))
+    late = RegisterTurn(KEYS, TTL)
+    backend.execute(late)
+    for writer in range(60):
+        for number in range(20):
+            backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.{number}"))
+    assert backend.execute(late) == 1 + 60 * 20
+    for writer in range(100, 400):
+        backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.7"))
+    with server.admin() as admin:
+        assert admin.hlen(KEYS.meta) < 64 + 10
+    turns = 1 + 60 * 20 + 300
+    for writer in range(370, 400):
+        assert backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.7")) <= turns
+    assert backend.execute(RegisterTurn(KEYS, TTL, f"{399:016x}.6")) == turns + 1
+    backend.close()
 
 
 def test_connections_cut_anywhere(

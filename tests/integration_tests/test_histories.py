@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from waiting import wait_until
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
-from langchain_memstore.ops.batches import new_batch
 
 from .servers import Server, every_server
 
@@ -49,7 +49,7 @@ def test_a_conversation_in_redis(server: Server, call: Call) -> None:
 
 
 def test_a_conversation_in_the_process(call: Call) -> None:
-    converse(LocalChatMessageHistory("session", name=new_batch(), max_messages=4, ttl=3600), call)
+    converse(LocalChatMessageHistory("session", name=token_hex(8), max_messages=4, ttl=3600), call)
 
 
 def converse(history: ChatMessageHistory, call: Call) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import redis
 import redis.asyncio
+from agents import Agent, Runner, Session, SessionSettings, TResponseInputItem
+from langchain.agents import create_agent
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from pydantic import BaseModel
 from typing_extensions import assert_type
 
 from langchain_memstore import (
@@ -20,6 +24,7 @@ from langchain_memstore import (
     BackendFull,
     BackendUnavailable,
     ChatMessageHistory,
+    DecryptError,
     LocalChatMessageHistory,
     Memstore,
     MemstoreError,
@@ -33,6 +38,8 @@ from langchain_memstore import (
     Status,
     __version__,
 )
+from langchain_memstore.integrations.agents import HistoryMiddleware
+from langchain_memstore.integrations.openai_agents import MemstoreSession
 
 assert_type(__version__, str)
 
@@ -58,6 +65,8 @@ Memstore.from_url(
     refresh_ttl_on_read=False,
     summary_role="human",
     on_corrupt="raise",
+    encryption_keys=[b"0" * 32, "a-url-safe-base64-text"],
+    accept_plaintext=True,
     max_connections=5,
     socket_timeout=1.5,
     socket_connect_timeout=None,
@@ -219,8 +228,38 @@ async def runnables() -> None:
 RunnableWithMessageHistory(RunnableLambda(answer), store.get_session_history)
 
 
+# Agents
+
+
+@dataclass
+class Context:
+    session_id: str
+
+
+class Answer(BaseModel):
+    text: str
+
+
+middleware = HistoryMiddleware(store.history)
+create_agent("openai:gpt-5", [], middleware=[middleware])
+create_agent("openai:gpt-5", [], middleware=[middleware], context_schema=Context, response_format=Answer)
+
+session = MemstoreSession("session", store, session_settings=SessionSettings(limit=20), max_messages=50)
+sdk_session: Session = session
+MemstoreSession("session", store, max_message=50)  # type: ignore[call-arg]
+assert_type(session.session_id, str)
+
+
+async def sessions() -> None:
+    assert_type(await session.get_items(limit=2), list[TResponseInputItem])
+    assert_type(await session.add_items([{"role": "user", "content": "a"}]), None)
+    assert_type(await session.pop_item(), TResponseInputItem | None)
+    assert_type(await session.clear_session(), None)
+    await Runner.run(Agent("a"), "a", session=session)
+
+
 # Errors
 
-errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, BackendError]
+errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, DecryptError, BackendError]
 refusals: list[type[BackendError]] = [BackendUnavailable, BackendFull, BackendClosed]
 values: list[type[ValueError]] = [MessageEncodeError, MessageDecodeError]

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import sys
+import time
 from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime
@@ -584,6 +585,85 @@ def marked(content: Any) -> str:
 def test_what_is_no_message_raises(entry: bytes | str) -> None:
     with pytest.raises(MessageDecodeError, match="not a message: "):
         decode(entry)
+
+
+CONSTRUCTOR = {
+    "lc": 1,
+    "type": "constructor",
+    "id": ["langchain_core", "prompts", "prompt", "PromptTemplate"],
+    "kwargs": {"template": "{x}", "input_variables": ["x"]},
+}
+SECRETS = {"lc": 1, "type": "secret", "id": ["PATH"]}
+
+
+@pytest.mark.parametrize("value", [CONSTRUCTOR, SECRETS, {"lc": 2, "type": "not_implemented", "id": ["os", "system"]}])
+def test_langchain_constructors_are_only_dictionaries(value: dict[str, Any]) -> None:
+    loaded = set(sys.modules)
+    call = {"name": "f", "args": {"x": value, **value}, "id": "1", "type": "tool_call"}
+    fields: dict[str, Any] = {"content": [value, {"type": "text", "text": "x", "more": value}]}
+    fields |= {"additional_kwargs": {"x": value, **value}, "response_metadata": value, "extra": [value]}
+    for data in ({**fields, "tool_calls": [call]}, {**fields, "tool_call_id": "1", "artifact": value}):
+        kind = "tool" if "artifact" in data else "ai"
+        for mark in ({}, {"marked": True}):
+            message = decode(json.dumps({"type": kind, "data": data, **mark}))
+            assert type(message) is MESSAGE_CLASSES[kind]
+            for name, field in data.items():
+                assert canonical(getattr(message, name)) == canonical(field)
+    for entry in (value, {**value, "data": fields}, {"type": "constructor", "data": value}, [value]):
+        with pytest.raises(MessageDecodeError):
+            decode(json.dumps(entry))
+    assert type(decode(json.dumps({"data": fields, **value, "type": "human"}))) is HumanMessage
+    assert not {name for name in set(sys.modules) - loaded if not name.startswith("langchain_core.messages")}
+
+
+PLACES = ("content", "additional_kwargs", "response_metadata", "tool_calls", "artifact", "extra")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("opening", ["[", '{"a":', f'{{"{MARK}":["tuple",[', f'{{"{MARK}":["dict",[[1,'])
+def test_any_nesting_is_a_message_or_refused_at_once(place: str, opening: str) -> None:
+    closing = "".join({"[": "]", "{": "}"}[each] for each in reversed(opening) if each in "[{")
+    started = time.monotonic()
+    for levels in (10, 240, 500, 900, 1020, 100_000):
+        nested = opening * levels + "1" + closing * levels
+        data = {"content": "x", "tool_call_id": "1", place: ["HERE"] if place == "content" else {"x": "HERE"}}
+        if place == "tool_calls":
+            data[place] = [{"name": "f", "args": {"x": "HERE"}, "id": "1"}]
+        value = {"type": "ai" if place == "tool_calls" else "tool", "data": data, "marked": MARK in opening}
+        for separators in ((",", ":"), (", ", ": ")):
+            is_message_or_refused(json.dumps(value, separators=separators).replace('"HERE"', nested))
+    assert time.monotonic() - started < 5
+
+
+def test_of_duplicate_keys_the_last_counts() -> None:
+    entry = '{"type":"human","type":"ai","data":5,"data":{"content":"a","content":"b","id":"1","id":null}}'
+    assert decode(entry) == decode(entry.replace(":", ": ")) == AIMessage("b")
+    is_message_or_refused('{"type":"ai","data":{"content":"a"},"data":{}}')
+    is_message_or_refused('{"type":"human","data":{"content":"a","type":"human","type":"ai"}}')
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 4_000, "9" * 5_000, "-" + "9" * 100_000, "1e999999", "1E-999999", "0." + "1" * 100_000]
+)
+def test_huge_numbers_are_a_message_or_refused_at_once(number: str) -> None:
+    started = time.monotonic()
+    (entry,) = encode([tool("HERE")])
+    for text in (entry.decode(), json.dumps(json.loads(entry))):
+        is_message_or_refused(text.replace('"HERE"', number))
+        for kind in ("int", "float", "decimal", "timedelta", "date"):
+            is_message_or_refused(marked({MARK: [kind, number]}))
+            is_message_or_refused(marked({MARK: [kind, "0x" + number]}))
+            is_message_or_refused(marked({MARK: [kind, "HERE"]}).replace('"HERE"', number))
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\xc3", b"\xf8\x88\x80\x80\x80", b"\0", b"\xfe\xff"])
+def test_invalid_utf_8_is_refused(junk: bytes) -> None:
+    (entry,) = encode([HumanMessage("HERE")])
+    for text in (entry, entry.replace(b'{"type":', b'{"type": ')):
+        with pytest.raises(MessageDecodeError):
+            decode(text.replace(b"HERE", junk))
+        is_message_or_refused(text.replace(b"HERE", b"\xed\xa0\x80"))  # a lone surrogate, which json.loads lets pass
 
 
 def test_marks_mean_nothing_in_an_entry_that_has_none() -> None:

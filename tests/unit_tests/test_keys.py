@@ -12,11 +12,19 @@ from hypothesis import strategies as st
 
 from langchain_memstore.keys import SessionKeys, SessionPattern
 
-names = st.one_of(
+pieces = st.one_of(
     st.text(min_size=1, max_size=8),
     st.text("{}%:*?[]\\^!-257BbDd\0\n é", min_size=1, max_size=8),
 )
-patterns = st.one_of(names, st.text("ab*?[]!-{}%\\^", min_size=1, max_size=8))
+KINDS = ("messages", "meta", "turns", "summary", "evicted", "lease")
+like_keys = st.one_of(
+    st.builds(lambda head, kind, tag: f"{head}:{kind}:{{{tag}}}", pieces, st.sampled_from(KINDS), pieces),
+    st.builds(lambda head, kind: f"{head}:{kind}", pieces, st.sampled_from(KINDS)),
+    st.builds(lambda head, tag: f"{head}:{{{tag}", pieces, pieces),
+)
+names = st.one_of(pieces, like_keys, st.builds(lambda name: name * 2500, pieces))
+"""Hostile ids and prefixes: special characters, what looks like a key or a part of one, and very long ones."""
+patterns = st.one_of(pieces, like_keys, st.text("ab*?[]!-{}%\\^", min_size=1, max_size=8))
 HOSTILE = [
     "{}",
     "}{",
@@ -50,8 +58,20 @@ def redis_glob(pattern: str) -> re.Pattern[bytes]:
 @example([("a", "b:c"), ("a:messages", "c")])
 @example([("a{b", "c"), ("a%7Bb", "c"), ("a", "{b"), ("a", "%7Bb"), ("a", "%257Bb")])
 def test_sessions_share_no_key(sessions: list[tuple[str, str]]) -> None:
-    keys = [key for prefix, session_id in sessions for key in SessionKeys(prefix, session_id).siblings()]
-    assert len(set(keys)) == 5 * len(sessions)
+    keys = [getattr(SessionKeys(*session), kind) for session in sessions for kind in KINDS]
+    assert len(set(keys)) == 6 * len(sessions)
+
+
+@given(pieces, names, st.data())
+def test_prefixes_that_begin_alike_are_apart(prefix: str, session_id: str, data: st.DataObject) -> None:
+    longer = prefix + data.draw(st.sampled_from([":", "*", "{", "}", "%", "\0", ":meta", ":meta:", ":meta:{", *"ab?"]))
+    keys = {getattr(SessionKeys(each, session_id), kind) for each in (prefix, longer) for kind in KINDS}
+    assert len(keys) == 12
+    for one, other in ((prefix, longer), (longer, prefix)):
+        assert not redis_glob(SessionPattern(one).scan_pattern()).fullmatch(
+            SessionKeys(other, session_id).meta.encode()
+        )
+        assert SessionPattern(one).name(SessionKeys(other, session_id).meta) is None
 
 
 @given(names, names)
@@ -66,7 +86,8 @@ def test_a_key_parses_back(prefix: str, session_id: str) -> None:
 @given(names, names)
 def test_the_braces_are_the_hash_tag(prefix: str, session_id: str) -> None:
     tags = set()
-    for key in SessionKeys(prefix, session_id).siblings():
+    for kind in KINDS:
+        key = getattr(SessionKeys(prefix, session_id), kind)
         assert (key.count("{"), key.count("}")) == (1, 1)
         assert key.endswith("}")
         tags.add(key[key.index("{") + 1 : -1])

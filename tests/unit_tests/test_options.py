@@ -36,6 +36,7 @@ WRONG = [
     *[("refresh_ttl_on_read", value) for value in (None, "yes", 2)],
     *[("summary_role", value) for value in ("ai", "", True, ["system"])],
     *[("on_corrupt", value) for value in ("ignore", None, True)],
+    *[("accept_plaintext", value) for value in (None, "yes", 2)],
 ]
 WRONG_CONNECTION = [
     *[("max_connections", value) for value in (*NOT_COUNTS, None)],

@@ -4,7 +4,7 @@ import pytest
 from readme import README, python_blocks, table
 
 from langchain_memstore import MemstoreSettings, errors
-from langchain_memstore.options import ConnectionOptions, HistoryOptions, Policy
+from langchain_memstore.options import ConnectionOptions, FallbackPolicy, HistoryOptions, Policy
 
 
 @pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
@@ -20,17 +20,18 @@ def test_the_examples_run_and_print_what_they_say(monkeypatch: pytest.MonkeyPatc
 
 def test_the_tables_name_every_option_with_its_default() -> None:
     documented = {name: default.replace('"', "'") for name, default, _ in table("option")}
-    assert sorted(documented) == sorted(f"`{name}`" for name in HistoryOptions.__annotations__ | _CONNECTION)
-    defaults = vars(Policy()) | _CONNECTION
+    assert sorted(documented) == sorted(f"`{name}`" for name in HistoryOptions.__annotations__ | _REDIS)
+    defaults = vars(Policy()) | _REDIS
     for name in documented.keys() - {"`token_counter`"}:
         assert documented[name] == f"`{defaults[name.strip('`')]!r}`", name
 
 
-_CONNECTION = ConnectionOptions.__annotations__ | {
+_REDIS = vars(FallbackPolicy()) | {
     "max_connections": 20,
     "socket_timeout": 5.0,
     "socket_connect_timeout": 5.0,
 }
+assert ConnectionOptions.__annotations__.keys() < _REDIS.keys()
 
 
 def test_the_table_names_every_environment_variable() -> None:

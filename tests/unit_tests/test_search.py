@@ -304,6 +304,18 @@ def test_an_entry_that_is_no_message_is_skipped_or_raised_as_in_a_read(
         search(store.history("session", on_corrupt="raise"), "hello")
 
 
+def test_arguments_that_others_nested_too_deeply_hide_nothing_else(
+    trip: ChatMessageHistory, search: Callable[..., list[Any]]
+) -> None:
+    nested = "[" * 1000 + "]" * 1000
+    data = f'{{"content":"Porto","tool_calls":[{{"name":"look","args":{{"x":{nested}}},"id":"1"}}]}}'
+    entry = f'{{"type":"ai","data":{data}}}'.encode()
+    trip._backend.execute(Append(trip.keys, (entry,), Policy().bounds, None))
+    before, (deep,) = search(trip, "trains"), search(trip, "look")
+    assert before == TRIP[1:4]
+    assert deep.text == "Porto"
+
+
 def test_what_is_found_can_be_changed(trip: ChatMessageHistory, search: Callable[..., list[Any]]) -> None:
     search(trip, "Be brief")[0].content = "Be long."
     assert trip.messages == TRIP

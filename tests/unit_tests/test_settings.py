@@ -13,6 +13,7 @@ from redis.connection import parse_url
 
 from langchain_memstore import Memstore, MemstoreSettings
 
+KEY = "aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0="
 VARIABLES = {
     "MEMORY_PROVIDER": "redis",
     "REDIS_URL": "rediss://ann:s3cret@one:1/1",
@@ -25,6 +26,7 @@ VARIABLES = {
     "SESSION_TTL": "3600",
     "MAX_HISTORY_LENGTH": "15",
     "MEMSTORE_KEY_PREFIX": "tenant",
+    "MEMSTORE_ENCRYPTION_KEYS": f"{KEY}, {KEY}",
 }
 NOTHING = "memory://"
 
@@ -65,7 +67,12 @@ def test_every_variable(given_variables) -> None:
     given_variables(**without("REDIS_URL"))
     settings = MemstoreSettings.load()
     assert settings.url() == "rediss://ben:hunter2@two:6380/2"
-    assert settings.options() == {"ttl": 3600, "max_messages": 15, "key_prefix": "tenant"}
+    assert settings.options() == {
+        "ttl": 3600,
+        "max_messages": 15,
+        "key_prefix": "tenant",
+        "encryption_keys": [KEY, KEY],
+    }
 
 
 @pytest.mark.parametrize(
@@ -185,6 +192,7 @@ def test_settings_do_not_show_the_password(given_variables) -> None:
     for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(store), repr(store.history("s"))):
         assert "hunter2" not in shown
         assert "s3cret" not in shown
+        assert KEY not in shown
     store.close()
 
 

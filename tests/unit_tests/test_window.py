@@ -73,6 +73,28 @@ def test_no_more_is_cut_than_the_rules_ask_for(said: str, max_messages: int | No
         )
 
 
+JOINED = ((b"ai", b"ai"), (b"ai", b"tool"), (b"human", b"ai"))
+
+
+@given(conversations, bounds, bounds, st.sets(st.sampled_from(JOINED)))
+def test_a_window_is_not_headed_by_what_is_joined_to_the_entry_before(
+    said: str, max_messages: int | None, max_turns: int | None, joined: set[tuple[bytes, bytes]]
+) -> None:
+    """It starts at the first entry within its bounds that may head it, or else at the last one that may before."""
+    given = entries(said)
+    rules = Bounds(max_messages, max_turns, (b"tool", b"function"), (b"human",), joined=tuple(joined))
+    heads = [0] + [
+        i
+        for i in range(1, len(given))
+        if said[i] != "r" and not any(given[i - 1].startswith(a) and given[i].startswith(b) for a, b in joined)
+    ]
+    start = max(
+        len(said) - (max_messages or len(said)),
+        turns_start(len(said), max_turns, lambda i: said[i] == "h") if max_turns else 0,
+    )
+    assert bounded_start(given, rules) == min((i for i in heads if i >= start), default=max(heads))
+
+
 @given(conversations, bounds, bounds)
 def test_a_window_is_cut_once(said: str, max_messages: int | None, max_turns: int | None) -> None:
     window = kept(said, max_messages, max_turns)

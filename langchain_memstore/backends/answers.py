@@ -1,0 +1,111 @@
+"""What Redis answers: results, and refusals in the words of this package."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from redis.exceptions import (
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+
+from langchain_memstore.backends.wire import LOST, REFUSED_LOGIN
+from langchain_memstore.errors import BackendDenied, BackendError, BackendFull, BackendUnavailable
+from langchain_memstore.ops.base import Op
+
+R = TypeVar("R")
+
+_UNABLE = (ReadOnlyError, ClusterDownError, TryAgainError)  # of the server's answers, those that a while may change
+_UNABLE_CODES = ("READONLY", "BUSY", "NOREPLICAS", "MASTERDOWN")
+
+# How servers of all versions say, within scripts and without, what they have no error code for.
+_FORBIDDEN = re.compile("no permissions to|can't run this command|can't access at least one of the keys", re.IGNORECASE)
+_UNKNOWN = re.compile("unknown (redis )?command", re.IGNORECASE)
+_FOREIGN = re.compile("WRONGTYPE|value is not an integer|would overflow")
+_SCRIPT_LINE = re.compile(r"@user_script: ?(\d+)")
+_AROUND = re.compile(  # what stands around an error within a script, and after an unknown command: its arguments
+    r"^Error running script \(call to \w+\): (@user_script: ?\d+: )+-?"
+    r"| script: \w+, on @user_script:\d+\.$"
+    r"|, with args .*$",
+    re.DOTALL,
+)
+
+
+def result_of(op: Op[R], replies: list[Any]) -> R:
+    """Return the operation's result, or raise the first error among the replies."""
+    _raise_first(op, replies)
+    reply = replies
+    if op.script is not None:
+        reply = replies[0]
+    elif op.atomic and len(replies) > 1:
+        reply = replies[-1]
+        _raise_first(op, reply)
+    try:
+        return op.decode(reply)
+    except (ValueError, TypeError) as error:
+        raise ResponseError(f"a key holds what is not of this package: {error}") from error
+
+
+def _raise_first(op: Op[Any], replies: list[Any]) -> None:
+    for index, reply in enumerate(replies):
+        if isinstance(reply, ResponseError):
+            if _FOREIGN.search(str(reply)):
+                raise ResponseError(
+                    f"{_key_of(reply, op, index)} holds what is not of this package; delete or rename it, or choose "
+                    f"another key_prefix: {_text(reply)}"
+                ) from reply
+            raise reply
+
+
+def _key_of(error: ResponseError, op: Op[Any], index: int) -> str:
+    """Name the key on which a command failed: its first argument, or that of the line where a script called it."""
+    if op.script is None:
+        return f"the key {op.commands()[index][1]!r}"
+    key = re.search(r"KEYS\[(\d)\]", _line_of(error, op))
+    return f"the key {op.arguments()[int(key[1])]!r}" if key else "a key"  # the arguments begin with how many keys
+
+
+def _line_of(error: Exception, op: Op[Any]) -> str:
+    """Return the line of a script in which a command failed; empty: it was no script, or does not tell."""
+    line = _SCRIPT_LINE.search(str(error))
+    return op.script.source.decode().splitlines()[int(line[1]) - 1] if line and op.script is not None else ""
+
+
+def translate(error: Exception, op: Op[Any]) -> BackendError:
+    """Return the error to raise at the caller of an operation, for one of redis-py's or of the system."""
+    where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
+    if isinstance(error, REFUSED_LOGIN):
+        return BackendDenied(f"{where}: the login was refused: {error}")
+    if isinstance(error, LOST):
+        return BackendUnavailable(f"{where}: cannot be reached: {error}")
+    text = _text(error)
+    if isinstance(error, _UNABLE) or text.startswith(_UNABLE_CODES):
+        return BackendUnavailable(f"{where}: cannot serve now: {text}")
+    if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
+        return BackendFull(f"{where}: out of memory, nothing was written: {text}")
+    if text.startswith("MISCONF"):
+        return BackendFull(f"{where}: cannot persist to disk and takes no writes, nothing was written: {text}")
+    if text.startswith("DENIED"):
+        return BackendDenied(f"{where}: the connection was refused: {text}")
+    call = re.search(r"redis\.call\('(\w+)'", _line_of(error, op))
+    command = f" ({call[1]})" if call else ""
+    if isinstance(error, NoPermissionError) or _FORBIDDEN.search(text):
+        return BackendDenied(f"{where}: the user may not do what this package needs; {_RIGHTS}: {text}{command}")
+    if _UNKNOWN.search(text):
+        return BackendDenied(
+            f"{where}: lacks a command that this package needs, or has it renamed; {_RIGHTS}: {text}{command}"
+        )
+    return BackendError(f"{where}: {text}")
+
+
+_RIGHTS = 'the README lists all of them under "A Redis user with few rights"'
+
+
+def _text(error: Exception) -> str:
+    """Return what an error says, without what scripts put around it, and without arguments."""
+    return _AROUND.sub("", str(error))

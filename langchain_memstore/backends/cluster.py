@@ -1,0 +1,239 @@
+"""The backend of a Redis Cluster: how operations find the node that has their keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ResponseError,
+    TryAgainError,
+)
+
+from langchain_memstore.backends.connections import Connections
+from langchain_memstore.backends.nodes import Cluster
+from langchain_memstore.backends.pools import Address
+from langchain_memstore.backends.redis import RemoteBackend
+from langchain_memstore.backends.steps import adrive, drive
+from langchain_memstore.backends.wire import (
+    LOST,
+    PATIENCE,
+    aexchange,
+    commands_of,
+    exchange,
+    pause,
+    was_not_queued,
+    with_source,
+)
+from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.listing import Scan
+
+MOST_REDIRECTIONS = 16  # of one operation
+
+
+class Exchange(NamedTuple):
+    """Commands to send over one connection to a node."""
+
+    connections: Connections
+    commands: list[Command]
+
+
+@dataclass
+class _Unit:
+    """Commands that go to one node together: a script, a transaction, or one command of many."""
+
+    slot: int
+    commands: list[Command]
+    asking: Address | None = None
+    """The node that imports the slot, and has what this is about already."""
+    replies: list[Any] | None = None
+
+
+class ClusterBackend(RemoteBackend):
+    """Keeps sessions in a Redis Cluster.
+
+    The keys of a session are in one slot, and so on one node. Redirections are followed; an operation whose node was
+    lost, or that a migrating slot cannot serve yet, is sent again after the slots have been asked for anew.
+
+    Args:
+        cluster: The nodes.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self._cluster = cluster
+
+    def _call(self, op: Op[Any]) -> list[Any]:
+        self._check_open()
+        return drive(self._find(op), _take)
+
+    async def _acall(self, op: Op[Any]) -> list[Any]:
+        self._check_open()
+        return await adrive(self._find(op), _atake)
+
+    def _find(self, op: Op[Any]) -> Generator[Exchange | float, Any, list[Any]]:
+        """Send an operation to where its keys are, and return the answers."""
+        if isinstance(op, Scan):
+            return (yield from self._scan(op))
+        if op.everywhere:
+            return (yield from self._ask_all(op))
+        commands = commands_of(op)
+        if op.script is not None or op.atomic:
+            units = [_Unit(_slot(op), commands)]
+        else:
+            units = [_Unit(key_slot(_bytes(command[1])), [command]) for command in commands]
+        losses, redirections, until = 0, 0, time.monotonic() + PATIENCE
+        while waiting := [unit for unit in units if unit.replies is None]:
+            trouble: Exception | None = None
+            try:
+                if self._cluster.is_stale:
+                    yield from self._ask_for_slots()
+                groups: dict[Address, list[_Unit]] = defaultdict(list)
+                for unit in waiting:
+                    groups[unit.asking or self._cluster.owner(unit.slot)].append(unit)
+            except (*LOST, ClusterDownError) as error:
+                trouble, groups = error, {}
+            for address, members in groups.items():
+                try:
+                    answers = yield Exchange(self._cluster.node(address), _asked(members))
+                except LOST as error:
+                    trouble = error
+                    self._cluster.is_stale = True
+                    for unit in members:
+                        unit.asking = None
+                    continue
+                for unit in members:
+                    length = len(unit.commands) + (unit.asking is not None)
+                    replies, answers = answers[length - len(unit.commands) : length], answers[length:]
+                    redirections += self._take_in(unit, replies, op, address)
+                    if unit.replies is None:
+                        trouble = trouble or _refusal(replies)
+            if redirections > MOST_REDIRECTIONS:
+                raise ClusterDownError("the nodes of the cluster redirect to one another")
+            if trouble is not None:
+                losses += 1
+                self._cluster.is_stale = True
+                yield pause(trouble, losses, until)
+        return [reply for unit in units for reply in unit.replies or ()]
+
+    def _take_in(self, unit: _Unit, replies: list[Any], op: Op[Any], address: Address) -> bool:
+        """Take in the answers to a unit; tells whether it was redirected."""
+        redirection = next((reply for reply in replies if isinstance(reply, AskError)), None)
+        if redirection is not None:
+            target = self._cluster.address(redirection.host, redirection.port, address)
+            unit.asking = None
+            if isinstance(redirection, MovedError):
+                self._cluster.move(unit.slot, target)
+            else:
+                unit.asking = target
+        elif isinstance(replies[-1], NoScriptError):
+            unit.commands = with_source(op)
+        elif was_not_queued(replies):
+            unit.commands = op.commands()
+        elif len(replies) < len(commands_of(op)) and op.atomic and op.script is None:
+            unit.replies = [b"OK", replies]
+        elif _refusal(replies) is None:
+            unit.replies = replies
+        return redirection is not None
+
+    def _scan(self, op: Scan) -> Generator[Exchange | float, Any, list[Any]]:
+        """List a page of one of the masters.
+
+        The cursor tells of which, and of what cluster that was: where slots or masters have changed since, the listing
+        begins anew, for only so does it see all that has been there all the while.
+        """
+        losses, until = 0, time.monotonic() + PATIENCE
+        while True:
+            try:
+                yield from self._ask_for_slots()
+                masters = self._cluster.masters
+                if not masters:
+                    raise ClusterDownError("no node serves a slot")
+                version = zlib.crc32(repr(masters).encode()) + 1
+                cursor, at = op.cursor & (2**64 - 1), op.cursor >> 64 & (2**32 - 1)
+                if op.cursor >> 96 != version:
+                    cursor, at = 0, 0
+                page = replace(op, cursor=cursor)
+                replies = yield Exchange(self._cluster.node(masters[at].address), page.commands())
+                if (refusal := _refusal(replies)) is not None:
+                    raise refusal
+            except (*LOST, ClusterDownError) as error:
+                losses += 1
+                yield pause(error, losses, until)
+                continue
+            if isinstance(replies[0], ResponseError):
+                return list(replies)
+            cursor, keys = int(replies[0][0]), replies[0][1]
+            at += cursor == 0
+            done = at == len(masters)
+            return [[0 if done else version << 96 | at << 64 | cursor, keys]]
+
+    def _ask_all(self, op: Op[Any]) -> Generator[Exchange | float, Any, list[Any]]:
+        """Send an operation to every master, and return the answers of all."""
+        losses, until = 0, time.monotonic() + PATIENCE
+        while True:
+            try:
+                yield from self._ask_for_slots()
+                replies: list[Any] = []
+                for master in self._cluster.masters:
+                    replies += yield Exchange(self._cluster.node(master.address), op.commands())
+                return replies
+            except (*LOST, ClusterDownError) as error:
+                losses += 1
+                yield pause(error, losses, until)
+
+    def _ask_for_slots(self) -> Generator[Exchange | float, Any, None]:
+        """Ask the nodes, until one answers, which of them serve what."""
+        trouble: Exception = ClusterDownError("the cluster has no nodes")
+        for address in self._cluster.candidates():
+            try:
+                (reply,) = yield Exchange(self._cluster.node(address), [("CLUSTER", "SLOTS")])
+            except LOST as error:
+                trouble = error
+                continue
+            if not isinstance(reply, ResponseError):
+                self._cluster.learn(reply, address)
+                return
+            trouble = reply
+        raise trouble
+
+
+def _slot(op: Op[Any]) -> int:
+    """Return the slot of an operation whose keys are in one: that of its first."""
+    key = op.arguments()[1] if op.script is not None else op.commands()[0][1]
+    return int(key_slot(_bytes(key)))
+
+
+def _bytes(key: str | bytes | int) -> bytes:
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
+def _asked(units: list[_Unit]) -> list[Command]:
+    """Return the commands of units; ASKING holds for the command, or the transaction, right after it."""
+    commands: list[Command] = []
+    for unit in units:
+        commands += [("ASKING",), *unit.commands] if unit.asking else unit.commands
+    return commands
+
+
+def _refusal(replies: list[Any]) -> ResponseError | None:
+    """Return the answer that says that the node cannot serve now what it will later; None: there is none."""
+    return next((reply for reply in replies if isinstance(reply, (TryAgainError, ClusterDownError))), None)
+
+
+def _take(step: Exchange | float) -> Any:
+    return exchange(*step) if isinstance(step, Exchange) else time.sleep(step)
+
+
+async def _atake(step: Exchange | float) -> Any:
+    return await (aexchange(*step) if isinstance(step, Exchange) else asyncio.sleep(step))

@@ -1,0 +1,121 @@
+"""What the messages and the summary of one session are in its store: encoded, and sealed where there are keys.
+
+A sealed entry reads `{"type":"human","sealed":"<base64>"}`, a sealed summary `{"type":"summary","sealed":"<base64>"}`.
+The type stays in clear, for windows and turns go by it, and is authenticated with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from langchain_core.messages import BaseMessage
+
+from langchain_memstore import codec
+from langchain_memstore.codec import SEALED, is_sealed
+from langchain_memstore.errors import DecryptError
+from langchain_memstore.keys import SessionKeys
+
+if TYPE_CHECKING:
+    from langchain_memstore.encryption import Cipher
+    from langchain_memstore.options import Policy
+
+_ENTRY, _SUMMARY = b"entry", b"summary"  # what is sealed as one does not open as the other
+_SUMMARY_TYPE = b'{"type":"summary"'
+_END = b'"}'
+
+
+class SessionCodec:
+    """Encodes what goes into a session, and decodes what comes out.
+
+    Args:
+        keys: The session.
+        policy: With which keys it is encrypted, and what becomes of entries that are not messages.
+    """
+
+    def __init__(self, keys: SessionKeys, policy: Policy) -> None:
+        self._keys = keys
+        self._policy = policy
+        self._key_ring = policy.key_ring
+
+    def encode(self, messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
+        """Encode messages as entries; see `codec.encode`."""
+        entries = codec.encode(messages)
+        if self._key_ring is None:
+            return entries
+        return tuple([self._seal(entry, _ENTRY, entry[: entry.index(b",")]) for entry in entries])
+
+    def decode(self, entries: list[bytes], on_corrupt: Literal["skip", "raise"] | None = None) -> list[BaseMessage]:
+        """Decode entries.
+
+        Args:
+            entries: What `encode` made.
+            on_corrupt: What becomes of entries that are not messages; None: as the policy says.
+
+        Raises:
+            DecryptError: An entry cannot be decrypted; such a one is never skipped.
+            MessageDecodeError: An entry is not a message, where that is to be raised.
+        """
+        if self._key_ring is not None:
+            entries = self._open_entries(entries)
+        return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
+
+    def encode_summary(self, summary: str) -> str:
+        """Return a summary as it is stored.
+
+        Raises:
+            ValueError: There are no keys, and the text would be taken for an encrypted summary.
+        """
+        if self._key_ring is None:
+            if is_sealed(summary.encode()):
+                raise ValueError("summary must not be what an encrypted summary looks like")
+            return summary
+        return self._seal(summary.encode(), _SUMMARY, _SUMMARY_TYPE).decode() if summary else ""
+
+    def decode_summary(self, stored: str) -> str:
+        """Return a stored summary as it was.
+
+        Raises:
+            DecryptError: The summary cannot be decrypted.
+        """
+        if not stored:
+            return ""
+        if self._key_ring is not None:
+            try:
+                return self._open(stored.encode(), _SUMMARY).decode()
+            except DecryptError as error:
+                raise self._error(f"summary {error}") from None
+        if is_sealed(stored.encode()):
+            raise self._error("summary is encrypted; pass encryption_keys= to its store")
+        return stored
+
+    @cached_property
+    def _cipher(self) -> Cipher:
+        assert self._key_ring is not None
+        return self._key_ring.cipher(self._keys.prefix, self._keys.session_id)
+
+    def _seal(self, value: bytes, kind: bytes, clear: bytes) -> bytes:
+        return clear + SEALED + self._cipher.seal(value, kind + clear) + _END
+
+    def _open_entries(self, entries: list[bytes]) -> list[bytes]:
+        opened: list[bytes] = []
+        try:
+            for entry in entries:
+                opened.append(self._open(entry, _ENTRY))
+        except DecryptError as error:
+            raise self._error(f"entry {len(opened)} {error}") from None
+        return opened
+
+    def _open(self, value: bytes, kind: bytes) -> bytes:
+        if is_sealed(value):
+            clear, _, sealed = value.partition(SEALED)
+            return self._cipher.open(sealed[:-2] if sealed.endswith(_END) else b"", kind + clear)
+        if self._policy.accept_plaintext:
+            return value
+        raise DecryptError(
+            "is not encrypted; to read also what was stored before there were keys, pass accept_plaintext=True"
+        )
+
+    def _error(self, what: str) -> DecryptError:
+        return DecryptError(f"session {self._keys.session_id!r} (prefix {self._keys.prefix!r}): its {what}")
