@@ -108,11 +108,8 @@ def _scan(execute: Execute, pattern: SessionPattern, count: int = 500) -> set[st
     return found
 
 
-class BackendConformance:
-    """Every operation, through both faces; a subclass overrides the fixture `backend`.
-
-    The tests use sessions of their own, with a key prefix that begins with `conversation-` and goes on at random.
-    """
+class Faces:
+    """What the suites share: the backend under test, its faces, and a key prefix."""
 
     @pytest.fixture
     def backend(self) -> Any:
@@ -136,6 +133,13 @@ class BackendConformance:
     def prefix(self) -> str:
         """The key prefix of the test."""
         return f"conversation-{token_hex(8)}[*]{{%"
+
+
+class BackendConformance(Faces):
+    """Every operation on sessions, through both faces; a subclass overrides the fixture `backend`.
+
+    The tests use sessions of their own, with a key prefix that begins with `conversation-` and goes on at random.
+    """
 
     @pytest.fixture
     def talk(self, execute: Execute, prefix: str) -> _Talk:

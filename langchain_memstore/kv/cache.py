@@ -14,14 +14,22 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.errors import MessageDecodeError, MessageEncodeError, ValueDecodeError, ValueEncodeError
+from langchain_memstore.errors import (
+    DecryptError,
+    MessageDecodeError,
+    MessageEncodeError,
+    ValueDecodeError,
+    ValueEncodeError,
+)
 from langchain_memstore.keys import Namespace, ValuePattern
-from langchain_memstore.kv import values
+from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
-from langchain_memstore.options import check_seconds, milliseconds
+from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
+
+_ANSWER = b"answer"  # what it is sealed as
 
 
 class GenerationCache(BaseCache):
@@ -33,28 +41,29 @@ class GenerationCache(BaseCache):
 
     Args:
         backend: Where answers are kept.
-        prefix: The first part of every key.
+        policy: The store's: the first part of every key, and whether answers are encrypted.
         ttl: Seconds (or a timedelta) to keep an answer; None: for good.
 
     Raises:
         ValueError: The TTL makes no sense.
     """
 
-    def __init__(self, backend: Backend, prefix: str, ttl: float | timedelta | None = None) -> None:
+    def __init__(self, backend: Backend, policy: Policy, ttl: float | timedelta | None = None) -> None:
         check_seconds("ttl", ttl)
         self._backend = backend
         self._ttl = None if ttl is None else milliseconds(ttl)
-        self._space = Namespace(prefix, "cache")
+        self._codec = ValueCodec(policy)
+        self._space = Namespace(policy.key_prefix, "cache")
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return what the model answered to the prompt before, or None."""
         op = self._getting(prompt, llm_string)
-        return _decode(self._backend.execute(op)[0], op.keys[0])
+        return self._decode(self._backend.execute(op)[0], op.keys[0])
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return what the model answered to the prompt before; the async face of `lookup`."""
         op = self._getting(prompt, llm_string)
-        return _decode((await self._backend.aexecute(op))[0], op.keys[0])
+        return self._decode((await self._backend.aexecute(op))[0], op.keys[0])
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt."""
@@ -84,12 +93,22 @@ class GenerationCache(BaseCache):
         return Get((self._key(prompt, llm_string),))
 
     def _setting(self, prompt: str, llm_string: str, generations: Sequence[Generation]) -> SetCached | None:
+        key = self._key(prompt, llm_string)
         try:
-            data = _encode(generations)
+            data = self._codec.encode(_entries(generations), key, "generations", _ANSWER)
         except (MessageEncodeError, ValueEncodeError) as error:
             logger.warning("an answer is not cached: %s", error)
             return None
-        return SetCached(((self._key(prompt, llm_string), data),), self._ttl)
+        return SetCached(((key, data),), self._ttl)
+
+    def _decode(self, data: bytes | None, key: str) -> list[Generation] | None:
+        if data is None:
+            return None
+        try:
+            return [_generation(*entry) for entry in self._codec.decode(data, key, f"key {key!r}", _ANSWER)]
+        except (ValueDecodeError, MessageDecodeError, DecryptError, TypeError, ValueError) as error:
+            logger.warning("key %r holds no answers, and is taken for empty: %s", key, type(error).__name__)
+            return None
 
     def _all(self) -> ValuePattern:
         return ValuePattern(self._space.prefix, "*", self._space.kind)
@@ -98,7 +117,7 @@ class GenerationCache(BaseCache):
         return Unlink(tuple(map(self._space.key, names)))
 
 
-def _encode(generations: Sequence[Generation]) -> bytes:
+def _entries(generations: Sequence[Generation]) -> list[list[Any]]:
     entries = []
     for generation in generations:
         if isinstance(generation, ChatGeneration):
@@ -106,17 +125,7 @@ def _encode(generations: Sequence[Generation]) -> bytes:
             entries.append(["chat", message.decode(), generation.generation_info])
         else:
             entries.append(["text", generation.text, generation.generation_info])
-    return values.encode(entries, "generations")
-
-
-def _decode(data: bytes | None, key: str) -> list[Generation] | None:
-    if data is None:
-        return None
-    try:
-        return [_generation(*entry) for entry in values.decode(data, f"key {key!r}")]
-    except (ValueDecodeError, MessageDecodeError, TypeError, ValueError) as error:
-        logger.warning("key %r holds no answers, and is taken for empty: %s", key, type(error).__name__)
-        return None
+    return entries
 
 
 def _generation(kind: str, content: str, info: dict[str, Any] | None) -> Generation:

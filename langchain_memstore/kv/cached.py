@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 import orjson
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.errors import MessageEncodeError, ValueDecodeError, ValueEncodeError
+from langchain_memstore.errors import DecryptError, MessageEncodeError, ValueDecodeError, ValueEncodeError
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
-from langchain_memstore.kv import values
+from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
 from langchain_memstore.ops.once import Delete
@@ -28,6 +28,8 @@ from langchain_memstore.tagged import MARK, pack
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+_RESULT = b"result"  # what is sealed as such does not open as a value that was set
 
 
 class CacheInfo(NamedTuple):
@@ -130,19 +132,14 @@ def _canonical(packed: Any) -> Any:
     return {MARK: [kind, content]}
 
 
-def cached(
-    function: Callable[P, R], backend: Backend, space: Namespace, ttl: int | None, arguments: Arguments
-) -> CachedFunction[P, R]:
+def cached(function: Callable[P, R], results: Results, arguments: Arguments) -> CachedFunction[P, R]:
     """Return a function that keeps what another returns.
 
     Args:
         function: The other one, sync or async.
-        backend: Where it is kept.
-        space: The keys.
-        ttl: Milliseconds to keep it; None: for good.
+        results: Keeps it.
         arguments: Tells its calls apart.
     """
-    results = _Results(backend, space, ttl)
     wrapper: Any
     if inspect.iscoroutinefunction(function):
 
@@ -157,27 +154,24 @@ def cached(
             return results.call(arguments.key(args, kwargs), lambda: function(*args, **kwargs))
 
     def invalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
-        return backend.execute(Delete(space.keys(arguments.key(args, kwargs))))
+        return results.backend.execute(results.deleting(arguments.key(args, kwargs)))
 
     async def ainvalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
-        return await backend.aexecute(Delete(space.keys(arguments.key(args, kwargs))))
+        return await results.backend.aexecute(results.deleting(arguments.key(args, kwargs)))
 
-    pattern = ValuePattern(space.prefix, f"{glob.escape(arguments.name)}/*", space.kind)
-
-    def unlinking(names: list[str]) -> Unlink:
-        return Unlink(tuple(map(space.key, names)))
+    pattern = results.pattern(f"{glob.escape(arguments.name)}/*")
 
     def cache_clear() -> int:
         cleared = 0
-        for names in list_names(backend, pattern):
-            backend.execute(unlinking(names))
+        for names in list_names(results.backend, pattern):
+            results.backend.execute(results.unlinking(names))
             cleared += len(names)
         return cleared
 
     async def acache_clear() -> int:
         cleared = 0
-        async for names in alist_names(backend, pattern):
-            await backend.aexecute(unlinking(names))
+        async for names in alist_names(results.backend, pattern):
+            await results.backend.aexecute(results.unlinking(names))
             cleared += len(names)
         return cleared
 
@@ -187,12 +181,20 @@ def cached(
     return cast("CachedFunction[P, R]", wrapper)
 
 
-class _Results:
-    """What a function returned, by its calls; and those calls that are under way."""
+class Results:
+    """What a function returned, by its calls; and those calls that are under way.
 
-    def __init__(self, backend: Backend, space: Namespace, ttl: int | None) -> None:
-        self._backend = backend
+    Args:
+        backend: Where it is kept.
+        space: The keys.
+        codec: Encodes it.
+        ttl: Milliseconds to keep it; None: for good.
+    """
+
+    def __init__(self, backend: Backend, space: Namespace, codec: ValueCodec, ttl: int | None) -> None:
+        self.backend = backend
         self._space = space
+        self._codec = codec
         self._ttl = ttl
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -201,11 +203,25 @@ class _Results:
             weakref.WeakKeyDictionary()
         )
 
+    def pattern(self, match: str) -> ValuePattern:
+        """Return the pattern of some calls."""
+        return ValuePattern(self._space.prefix, match, self._space.kind)
+
+    def deleting(self, key: str) -> Delete:
+        """Return the operation that forgets a call, and tells whether it was kept."""
+        return Delete(self._space.keys(key))
+
+    def unlinking(self, keys: list[str]) -> Unlink:
+        """Return the operation that forgets calls."""
+        return Unlink(tuple(map(self._space.key, keys)))
+
     def info(self) -> CacheInfo:
+        """Count the calls of this process."""
         with self._lock:
             return CacheInfo(self._hits, self._misses)
 
     def call(self, key: str, compute: Callable[[], Any]) -> Any:
+        """Return what is kept of a call, or compute it."""
         while True:
             with self._lock:
                 other = self._under_way.get(key)
@@ -217,13 +233,13 @@ class _Results:
                 return self._hit(key, data)
         data = None
         try:
-            data = self._backend.execute(Get((self._space.key(key),)))[0]
+            data = self.backend.execute(Get((self._space.key(key),)))[0]
             if data is not None:
-                with suppress(ValueDecodeError):  # other hands wrote it, or an older version: it is had anew
+                with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
             value = compute()
             setting = self._computed(key, value)
-            self._backend.execute(setting)
+            self.backend.execute(setting)
             data = setting.items[0][1]
             return value
         except Exception as error:
@@ -236,6 +252,7 @@ class _Results:
                 mine.set_result(data)
 
     async def acall(self, key: str, compute: Callable[[], Any]) -> Any:
+        """Return what is kept of a call, or compute it; the async face of `call`."""
         loop = asyncio.get_running_loop()
         with self._lock:
             under_way = self._loops.setdefault(loop, {})
@@ -245,13 +262,13 @@ class _Results:
         mine = under_way[key] = loop.create_future()
         data = None
         try:
-            data = (await self._backend.aexecute(Get((self._space.key(key),))))[0]
+            data = (await self.backend.aexecute(Get((self._space.key(key),))))[0]
             if data is not None:
-                with suppress(ValueDecodeError):  # other hands wrote it, or an older version: it is had anew
+                with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
             value = await cast("Awaitable[Any]", compute())
             setting = self._computed(key, value)
-            await self._backend.aexecute(setting)
+            await self.backend.aexecute(setting)
             data = setting.items[0][1]
             return value
         except Exception as error:
@@ -264,7 +281,7 @@ class _Results:
                 mine.set_result(data)  # None where this call was cancelled: the next of those that wait computes
 
     def _hit(self, key: str, data: bytes) -> Any:
-        value = values.decode(data, f"the result {key!r}")
+        value = self._codec.decode(data, self._space.key(key), f"the result {key!r}", _RESULT)
         with self._lock:
             self._hits += 1
         return value
@@ -272,4 +289,5 @@ class _Results:
     def _computed(self, key: str, value: Any) -> SetCached:
         with self._lock:
             self._misses += 1
-        return SetCached(((self._space.key(key), values.encode(value, f"the result {key!r}")),), self._ttl)
+        where = self._space.key(key)
+        return SetCached(((where, self._codec.encode(value, where, f"the result {key!r}", _RESULT)),), self._ttl)

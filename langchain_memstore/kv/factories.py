@@ -41,7 +41,7 @@ class KeyValueFamily:
         """
         from langchain_memstore.kv.store import KeyValueStore
 
-        return KeyValueStore(self._backend, self._policy.key_prefix, namespace, ttl)
+        return KeyValueStore(self._backend, self._policy, namespace, ttl)
 
     def cache(self, ttl: float | timedelta | None = None) -> GenerationCache:
         """Return a cache of what language models answer: a `BaseCache`, for `set_llm_cache` or a model's `cache=`.
@@ -54,7 +54,7 @@ class KeyValueFamily:
         """
         from langchain_memstore.kv.cache import GenerationCache
 
-        return GenerationCache(self._backend, self._policy.key_prefix, ttl)
+        return GenerationCache(self._backend, self._policy, ttl)
 
     def rate_limiter(
         self, requests: int, per: float | timedelta, key: str = "default", *, on_outage: OnOutage = "raise"
@@ -112,7 +112,7 @@ class KeyValueFamily:
         """
         from langchain_memstore.kv.working_memory import WorkingMemory
 
-        return WorkingMemory(self._backend, prefix, ttl)
+        return WorkingMemory(self._backend, self._policy, prefix, ttl)
 
     def _place(self, on_outage: OnOutage) -> Place:
         from langchain_memstore.kv.outages import LocalInOutage, Raising, check_on_outage

@@ -11,19 +11,19 @@ from langchain_core.stores import BaseStore
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
-from langchain_memstore.kv import values
-from langchain_memstore.kv.cached import Arguments, CachedFunction, cached
+from langchain_memstore.kv.cached import Arguments, CachedFunction, Results, cached
+from langchain_memstore.kv.monitoring import Monitoring
+from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Exists, Expire, Get, Left, Set, Unlink
 from langchain_memstore.ops.once import Delete, Increment, SetNew
-from langchain_memstore.ops.server import Info, SlowCommand, SlowLog, StoreInfo
-from langchain_memstore.options import check_count, check_seconds, milliseconds
+from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class KeyValueStore(BaseStore[str, Any]):
+class KeyValueStore(Monitoring, BaseStore[str, Any]):
     """JSON values by their keys, with a time to live; stores make it: `Memstore.kv`.
 
     A value comes back equal: what JSON holds, and bytes, datetimes, decimals, UUIDs, sets, tuples and the like. Those
@@ -32,7 +32,7 @@ class KeyValueStore(BaseStore[str, Any]):
 
     Args:
         backend: Where the values are kept.
-        prefix: The first part of every key.
+        policy: The store's: the first part of every key, and whether values are encrypted.
         namespace: Which values; any non-empty text.
         ttl: Seconds (or a timedelta) until a value expires that is set without a TTL of its own; None: never.
 
@@ -41,14 +41,15 @@ class KeyValueStore(BaseStore[str, Any]):
     """
 
     def __init__(
-        self, backend: Backend, prefix: str, namespace: str = "kv", ttl: float | timedelta | None = None
+        self, backend: Backend, policy: Policy, namespace: str = "kv", ttl: float | timedelta | None = None
     ) -> None:
         check_name("namespace", namespace)
         check_seconds("ttl", ttl)
         self._backend = backend
         self._namespace = namespace
         self._ttl = ttl
-        self._space = Namespace(prefix, "kv" if namespace == "kv" else f"kv/{namespace}")
+        self._codec = ValueCodec(policy)
+        self._space = Namespace(policy.key_prefix, "kv" if namespace == "kv" else f"kv/{namespace}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self._namespace!r}, ttl={self._ttl!r}, backend={self._backend!r})"
@@ -245,29 +246,12 @@ class KeyValueStore(BaseStore[str, Any]):
         """
         check_seconds("ttl", ttl)
         keep = None if ttl is None else milliseconds(ttl)
-        return lambda function: cached(function, self._backend, self._space, keep, Arguments(function, key, name))
 
-    def info(self) -> StoreInfo:
-        """Tell how the store does: memory, keys, clients, commands per second, hit rate."""
-        return self._backend.execute(Info())
+        def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
+            results = Results(self._backend, self._space, self._codec, keep)
+            return cached(function, results, Arguments(function, key, name))
 
-    async def ainfo(self) -> StoreInfo:
-        """Tell how the store does; the async face of `info`."""
-        return await self._backend.aexecute(Info())
-
-    def slowlog(self, n: int = 10) -> list[SlowCommand]:
-        """Return the last commands that took long (by default 10 ms), latest first.
-
-        Args:
-            n: The most to return.
-        """
-        check_count("n", n)
-        return self._backend.execute(SlowLog(n))
-
-    async def aslowlog(self, n: int = 10) -> list[SlowCommand]:
-        """Return the last commands that took long; the async face of `slowlog`."""
-        check_count("n", n)
-        return await self._backend.aexecute(SlowLog(n))
+        return decorate
 
     def _keys(self, keys: Sequence[str]) -> tuple[str, ...]:
         if isinstance(keys, str):
@@ -282,7 +266,7 @@ class KeyValueStore(BaseStore[str, Any]):
 
     def _decode(self, keys: Sequence[str], found: list[bytes | None]) -> list[Any]:
         return [
-            None if data is None else values.decode(data, self._path(key))
+            None if data is None else self._codec.decode(data, self._key(key), self._path(key))
             for key, data in zip(keys, found, strict=True)
         ]
 
@@ -292,13 +276,13 @@ class KeyValueStore(BaseStore[str, Any]):
         return None if ttl is None else milliseconds(ttl)
 
     def _setting(self, key: str, value: Any, ttl: float | timedelta | None, nx: bool) -> Set | SetNew:
-        keys, data = self._space.keys(check_name("key", key)), values.encode(value, self._path(key))
+        keys = self._space.keys(check_name("key", key))
+        data = self._codec.encode(value, keys[0], self._path(key))
         return SetNew(keys, data, self._time(ttl)) if nx else Set(((keys[0], data),), self._time(ttl))
 
     def _setting_all(self, pairs: Sequence[tuple[str, Any]]) -> Set:
-        encoded = [(key, values.encode(value, self._path(key))) for key, value in pairs]
-        keys = self._keys([key for key, _ in encoded])
-        return Set(tuple(zip(keys, (data for _, data in encoded), strict=True)), self._time(None))
+        items = [(where := self._key(key), self._codec.encode(value, where, self._path(key))) for key, value in pairs]
+        return Set(tuple(items), self._time(None))
 
     def _expiring(self, key: str, ttl: float | timedelta | None) -> Expire:
         check_seconds("ttl", ttl)

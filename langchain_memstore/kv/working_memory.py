@@ -11,19 +11,20 @@ from typing import Any
 import orjson
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.errors import ValueDecodeError
+from langchain_memstore.errors import DecryptError, ValueDecodeError
 from langchain_memstore.keys import Namespace, RecordPattern, check_name, is_reserved
-from langchain_memstore.kv import values
+from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, Set
 from langchain_memstore.ops.once import Delete
 from langchain_memstore.ops.records import HEAD, UpdateRecord
-from langchain_memstore.options import check_seconds, milliseconds
-from langchain_memstore.tagged import unpack
+from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
 
 WORKING = "WORKING_MEMORY"
+
+_DATA, _METADATA = b"data", b"metadata"  # what is sealed as one does not open as the other
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class WorkingMemory:
 
     Args:
         backend: Where the records are kept.
+        policy: The store's: whether records are encrypted.
         prefix: The first part of every key.
         ttl: Seconds (or a timedelta) until a record expires after it was stored or updated; None: never.
 
@@ -58,9 +60,12 @@ class WorkingMemory:
         ValueError: An argument makes no sense.
     """
 
-    def __init__(self, backend: Backend, prefix: str = "memory", ttl: float | timedelta | None = 43_200) -> None:
+    def __init__(
+        self, backend: Backend, policy: Policy, prefix: str = "memory", ttl: float | timedelta | None = 43_200
+    ) -> None:
         check_seconds("ttl", ttl)
         self._backend = backend
+        self._codec = ValueCodec(policy)
         self._prefix = check_name("prefix", prefix)
         self._ttl = None if ttl is None else milliseconds(ttl)
 
@@ -134,13 +139,13 @@ class WorkingMemory:
         """Return a record, or None where there is none; its TTL goes on."""
         key = self._keys(conversation_id, memory_type)[0]
         (data,) = self._backend.execute(Get((key,)))
-        return None if data is None else _record(data, key, conversation_id, memory_type)
+        return None if data is None else self._record(data, key, conversation_id, memory_type)
 
     async def aretrieve(self, conversation_id: str, memory_type: str = WORKING) -> WorkingMemoryRecord | None:
         """Return a record; the async face of `retrieve`."""
         key = self._keys(conversation_id, memory_type)[0]
         (data,) = await self._backend.aexecute(Get((key,)))
-        return None if data is None else _record(data, key, conversation_id, memory_type)
+        return None if data is None else self._record(data, key, conversation_id, memory_type)
 
     def update(
         self,
@@ -185,7 +190,7 @@ class WorkingMemory:
         """
         pattern = self._pattern(conversation_id, memory_type)
         for keys in list_names(self._backend, pattern):
-            yield from _records(pattern, keys, self._backend.execute(Get(tuple(keys))))
+            yield from self._records(pattern, keys, self._backend.execute(Get(tuple(keys))))
 
     async def arecords(
         self, conversation_id: str | None = None, memory_type: str | None = None
@@ -193,7 +198,7 @@ class WorkingMemory:
         """Go through the records; the async face of `records`."""
         pattern = self._pattern(conversation_id, memory_type)
         async for keys in alist_names(self._backend, pattern):
-            for record in _records(pattern, keys, await self._backend.aexecute(Get(tuple(keys)))):
+            for record in self._records(pattern, keys, await self._backend.aexecute(Get(tuple(keys)))):
                 yield record
 
     def _keys(self, conversation_id: str, memory_type: str) -> tuple[str, str]:
@@ -202,17 +207,54 @@ class WorkingMemory:
 
     def _storing(self, items: Iterable[tuple[str, Any]], memory_type: str, metadata: Mapping[str, Any] | None) -> Set:
         now = _now()
-        encoded = [
-            (self._keys(each, memory_type)[0], HEAD + now + b'"' + _tail(each, data, metadata, now))
-            for each, data in items
-        ]
+        keys = [(self._keys(each, memory_type)[0], each, data) for each, data in items]
+        encoded = [(key, HEAD + now + b'"' + self._tail(key, each, data, metadata, now)) for key, each, data in keys]
         return Set(tuple(encoded), self._ttl)
 
     def _updating(
         self, conversation_id: str, data: Any, memory_type: str, metadata: Mapping[str, Any] | None
     ) -> UpdateRecord:
-        keys = self._keys(conversation_id, memory_type)
-        return UpdateRecord(keys[:1], _tail(conversation_id, data, metadata, _now()), self._ttl)
+        (key, _) = self._keys(conversation_id, memory_type)
+        return UpdateRecord((key,), self._tail(key, conversation_id, data, metadata, _now()), self._ttl)
+
+    def _tail(self, key: str, conversation_id: str, data: Any, metadata: Mapping[str, Any] | None, now: bytes) -> bytes:
+        """Encode a record, but for when it was created: what follows `{"created_at":"..."`."""
+        where = f"for conversation {conversation_id!r}"
+        return b',"updated_at":"%b","data":%b,"metadata":%b}' % (
+            now,
+            self._codec.encode(data, key, f"data {where}", _DATA),
+            self._codec.encode(dict(metadata or {}), key, f"metadata {where}", _METADATA),
+        )
+
+    def _record(self, data: bytes, key: str, conversation_id: str, memory_type: str) -> WorkingMemoryRecord:
+        where = f"for conversation {conversation_id!r}"
+        try:
+            fields = orjson.loads(data)
+            stored, metadata = orjson.dumps(fields["data"]), orjson.dumps(fields["metadata"])
+            return WorkingMemoryRecord(
+                conversation_id=conversation_id,
+                memory_type=memory_type,
+                data=self._codec.decode(stored, key, f"data {where}", _DATA),
+                metadata=self._codec.decode(metadata, key, f"metadata {where}", _METADATA),
+                created_at=datetime.fromisoformat(fields["created_at"]),
+                updated_at=datetime.fromisoformat(fields["updated_at"]),
+            )
+        except DecryptError:
+            raise
+        except Exception as error:  # a key may hold anything, and fail in any way
+            raise ValueDecodeError(f"key {key!r} holds no record; delete it or store it anew") from error
+
+    def _records(
+        self, pattern: RecordPattern, keys: list[str], found: list[bytes | None]
+    ) -> Iterator[WorkingMemoryRecord]:
+        for key, data in zip(keys, found, strict=True):
+            parsed = pattern.parse(key)
+            if data is None or parsed is None:  # it has expired since it was listed
+                continue
+            try:
+                yield self._record(data, key, *parsed)
+            except ValueDecodeError as error:
+                logger.warning("skipped a record: %s", error)
 
     def _pattern(self, conversation_id: str | None, memory_type: str | None) -> RecordPattern:
         if conversation_id is not None:
@@ -230,39 +272,3 @@ def _check_type(memory_type: str) -> str:
 
 def _now() -> bytes:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds").encode()
-
-
-def _tail(conversation_id: str, data: Any, metadata: Mapping[str, Any] | None, now: bytes) -> bytes:
-    """Encode a record, but for when it was created: what follows `{"created_at":"..."`."""
-    where = f"for conversation {conversation_id!r}"
-    return b',"updated_at":"%b","data":%b,"metadata":%b}' % (
-        now,
-        values.encode(data, f"data {where}"),
-        values.encode(dict(metadata or {}), f"metadata {where}"),
-    )
-
-
-def _record(data: bytes, key: str, conversation_id: str, memory_type: str) -> WorkingMemoryRecord:
-    try:
-        fields = orjson.loads(data)
-        return WorkingMemoryRecord(
-            conversation_id=conversation_id,
-            memory_type=memory_type,
-            data=unpack(fields["data"]),
-            metadata=unpack(fields["metadata"]),
-            created_at=datetime.fromisoformat(fields["created_at"]),
-            updated_at=datetime.fromisoformat(fields["updated_at"]),
-        )
-    except Exception as error:  # a key may hold anything, and fail in any way
-        raise ValueDecodeError(f"key {key!r} holds no record; delete it or store it anew") from error
-
-
-def _records(pattern: RecordPattern, keys: list[str], found: list[bytes | None]) -> Iterator[WorkingMemoryRecord]:
-    for key, data in zip(keys, found, strict=True):
-        parsed = pattern.parse(key)
-        if data is None or parsed is None:  # it has expired since it was listed
-            continue
-        try:
-            yield _record(data, key, *parsed)
-        except ValueDecodeError as error:
-            logger.warning("skipped a record: %s", error)
