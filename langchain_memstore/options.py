@@ -72,7 +72,7 @@ class WindowOptions(TypedDict, total=False):
     """What a read does with an entry that is not a message: `skip` it with a logged warning (the default), or `raise`
     MessageDecodeError."""
     encryption_keys: EncryptionKeys | None
-    """Encrypt messages and summaries: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
+    """Encrypt messages, summaries and values: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
     `Fernet.generate_key()` gives. The first encrypts, all decrypt. None: no encryption (the default)."""
     accept_plaintext: bool
     """Whether a history with `encryption_keys` also reads what is not encrypted, as it was stored before there were

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -79,11 +80,13 @@ class Hit(ValueOp[Window]):
     def run(self, held: Held, now: int) -> Window:
         """Do as the scripts of `limits` do; a hit leaves its window when more than its seconds have passed."""
         key, length = self.keys[0], self.per * 1000
-        value = held.leases.find(key) or Value(data=[])
-        value.data = [time for time in value.data if time >= now - length][: self.most]
-        counted = self.count and len(value.data) < self.most
+        value = held.leases.find(key) or Value(data=deque())
+        times: deque[int] = value.data
+        while times and times[-1] < now - length:
+            times.pop()
+        counted = self.count and len(times) < self.most
         if counted:
-            value.data.insert(0, now)
+            times.appendleft(now)
             value.expires = now + length + 1
             held.leases.keep(key, value)
-        return Window(counted, len(value.data), value.data[-1] + length - now if value.data else 0)
+        return Window(counted, len(times), times[-1] + length - now if times else 0)
