@@ -149,12 +149,12 @@ class Lock:
             raise self._lost()
 
     def owned(self) -> bool:
-        """Tell whether the caller has the lock: took it through this object, and its time has not run out."""
+        """Tell whether the lock is held through this object, and its time has not run out."""
         hold = self._mine()
         return hold is not None and hold.where.execute(Owns(self._keys[:1], hold.token))
 
     async def aowned(self) -> bool:
-        """Tell whether the caller has the lock; the async face of `owned`."""
+        """Tell whether the lock is held through this object; the async face of `owned`."""
         hold = self._mine()
         return hold is not None and await hold.where.aexecute(Owns(self._keys[:1], hold.token))
 
