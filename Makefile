@@ -4,8 +4,8 @@ QUIET := --quiet --disable-pip-version-check
 
 .PHONY: demo test lint format soak bench clean
 
-demo: .venv/base  ## A conversation with tools, in the process; ARGS="--url redis://localhost:6379/0" for Redis
-	$(BIN)/python -m langchain_memstore.demo $(ARGS)
+demo: .venv/cli  ## A conversation with tools, in the process; ARGS="--url redis://localhost:6379/0" for Redis
+	$(BIN)/memstore demo $(ARGS)
 
 test: lint  ## Lint, types, unit tests, integration tests on real servers
 	$(BIN)/python -m pytest $(ARGS)
@@ -31,8 +31,8 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/base: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install $(QUIET) --editable .
+.venv/cli: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install $(QUIET) --editable '.[cli]'
 	touch $@
 
 .venv/test: .venv/bin/python pyproject.toml

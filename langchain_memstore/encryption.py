@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import hmac
 import os
 from collections.abc import Sequence
 
@@ -66,6 +67,11 @@ class KeyRing:
         names = [name.encode() for name in place]
         purpose = b"place" + b"".join(len(name).to_bytes(8, "big") + name for name in names)
         return Cipher({name: AESGCM(_derive(key, purpose)) for name, key in self._keys.items()})
+
+    def fingerprint(self, text: str) -> str:
+        """Return a name for a text, which tells nothing of it without the key: 128 bits of an HMAC-SHA256."""
+        key = next(iter(self._keys.values()))
+        return hmac.digest(_derive(key, b"fingerprint"), text.encode(), "sha256").hex()[:32]
 
 
 class Cipher:

@@ -155,10 +155,10 @@ class SessionPattern:
         parts: list[str] = []
         end = 0
         for wildcard in _WILDCARD.finditer(self.match):
-            parts += _glob_literal(_escape(self.match[end : wildcard.start()])), "*"
+            parts += glob_literal(_escape(self.match[end : wildcard.start()])), "*"
             end = wildcard.end()
-        parts.append(_glob_literal(_escape(self.match[end:])))
-        return f"{_glob_literal(self._head())}{''.join(parts)}}}"
+        parts.append(glob_literal(_escape(self.match[end:])))
+        return f"{glob_literal(self._head())}{''.join(parts)}}}"
 
     def name(self, key: str) -> str | None:
         """Parse the name out of a key that `scan_pattern` found.
@@ -211,9 +211,9 @@ class RecordPattern(SessionPattern):
 
     def scan_pattern(self) -> str:
         """Return the Redis pattern that finds every key of such a record, and few others."""
-        kind = "*" if self.memory_type is None else _glob_literal(_escape_kind(self.memory_type))
-        name = "*" if self.conversation_id is None else _glob_literal(_escape(self.conversation_id))
-        return f"{_glob_literal(_escape(self.prefix))}:{kind}:{{{name}}}"
+        kind = "*" if self.memory_type is None else glob_literal(_escape_kind(self.memory_type))
+        name = "*" if self.conversation_id is None else glob_literal(_escape(self.conversation_id))
+        return f"{glob_literal(_escape(self.prefix))}:{kind}:{{{name}}}"
 
     def name(self, key: str) -> str | None:
         """Return a key that `scan_pattern` found, or None where it is not of such a record."""
@@ -236,5 +236,6 @@ def is_reserved(kind: str) -> bool:
     return kind.partition("/")[0] in RESERVED
 
 
-def _glob_literal(text: str) -> str:
+def glob_literal(text: str) -> str:
+    """Return the Redis pattern that matches just this text."""
     return _GLOB_SPECIAL.sub(r"\\\1", text)

@@ -7,6 +7,7 @@ The type stays in clear, for windows and turns go by it, and is authenticated wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,7 @@ from langchain_memstore.keys import SessionKeys
 
 if TYPE_CHECKING:
     from langchain_memstore.encryption import Cipher
+    from langchain_memstore.ops.moving import SessionState
     from langchain_memstore.options import Policy
 
 _ENTRY, _SUMMARY = b"entry", b"summary"  # what is sealed as one does not open as the other
@@ -45,6 +47,26 @@ class SessionCodec:
         if self._key_ring is None:
             return entries
         return tuple([self._seal(entry, _ENTRY, entry[: entry.index(b",")]) for entry in entries])
+
+    def open_state(self, state: SessionState) -> SessionState:
+        """Return all of a session as it is without encryption.
+
+        Raises:
+            DecryptError: Something cannot be decrypted.
+        """
+        if self._key_ring is not None:
+            messages, evicted = (tuple(self._open_entries(list(each))) for each in (state.messages, state.evicted))
+            state = replace(state, messages=messages, evicted=evicted)
+        elif any(map(is_sealed, state.entries)):
+            raise self._error("messages are encrypted; pass encryption_keys= to its store")
+        return replace(state, summary=self.decode_summary(state.summary))
+
+    def seal_state(self, state: SessionState) -> SessionState:
+        """Return all of a session, whose entries are messages, as it is stored."""
+        if self._key_ring is not None:
+            messages, evicted = (self.encode([*map(codec.decode, each)]) for each in (state.messages, state.evicted))
+            state = replace(state, messages=messages, evicted=evicted)
+        return replace(state, summary=self.encode_summary(state.summary))
 
     def decode(self, entries: list[bytes], on_corrupt: Literal["skip", "raise"] | None = None) -> list[BaseMessage]:
         """Decode entries.

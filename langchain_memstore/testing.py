@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops import session as ops
 from langchain_memstore.ops.listing import Scan, Stats
+from langchain_memstore.ops.moving import Dump, Expiries, Restore, SessionState
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.window import Bounds
 
@@ -325,6 +327,54 @@ class BackendConformance(Faces):
         talk.ttl = None
         talk.append("h")
         assert talk.execute(Stats((talk.keys,)))[0].ttl is None
+
+    def test_a_session_is_restored_as_it_was(self, talk: _Talk, prefix: str) -> None:
+        """What is dumped is restored equal, TTL and counters included, and goes on as it would have."""
+        assert talk.execute(Dump(talk.keys)) is None
+        talk.append("hahaha" * 700)
+        talk.set_summary("short ü")
+        talk.register_turn()
+        before = talk.execute(Dump(talk.keys))
+        state = replace(before, evicted=before.messages[:2500], messages=before.messages[2500:], lost=3, covered=2)
+        other = _Talk(talk.execute, SessionKeys(prefix, "other"))
+        assert other.execute(Restore(other.keys, state, "origin")) == ("made", 1700, 2500)
+        after = other.execute(Dump(other.keys))
+        assert _about(after.left, state.left)
+        assert replace(after, left=None) == replace(state, left=None)
+        assert all(_about(left, MINUTE) for left in other.execute(Expiries(other.keys)))
+        assert other.append("h") == Counts(messages=1701, total=4201, turns=2102, dropped=0)
+        assert other.execute(other.popping()) == other.said
+
+    def test_what_exists_is_replaced_only_when_asked_for(self, talk: _Talk) -> None:
+        """A session that exists is left alone, and known again where it was restored from the same."""
+        state = SessionState(messages=(b"one", b"two"), total=2)
+        made, forced = Restore(talk.keys, state, "origin"), Restore(talk.keys, state, "origin", replace=True)
+        assert talk.execute(Restore(talk.keys, state, "origin", write=False)) == ("made", 0, 0)
+        assert (talk.read(), talk.execute(Expiries(talk.keys))) == (UNKNOWN, ())
+        assert talk.execute(made) == ("made", 2, 0)
+        talk.ttl = None
+        talk.append("h")
+        talk.set_summary("gone")
+        assert talk.execute(made) == ("made", 2, 0)  # sent again
+        assert talk.execute(Restore(talk.keys, state, "origin")) == ("same", 0, 0)
+        assert talk.execute(Restore(talk.keys, state, "other")) == ("exists", 0, 0)
+        assert talk.execute(replace(forced, batch="", write=False)) == ("replaced", 0, 0)
+        assert talk.read()[:4] == ([b"one", b"two", *talk.said], "gone", 1, 3)
+        assert talk.execute(forced) == ("replaced", 2, 0)
+        assert talk.read()[:4] == ([b"one", b"two"], "", 0, 2)
+        assert talk.read().left is None
+        talk.append("h")
+        assert talk.execute(forced) == ("replaced", 2, 0)  # sent again
+        assert talk.read().total == 3
+
+    def test_a_restored_session_expires(self, talk: _Talk) -> None:
+        """The TTL that is left goes on."""
+        state = SessionState(messages=(b"one",), evicted=(b"none",), summary="s", turns=1, total=2, left=30)
+        talk.execute(Restore(talk.keys, state, "origin"))
+        deadline = time.monotonic() + 5
+        while talk.execute(Dump(talk.keys)) is not None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert (talk.read(), talk.execute(Expiries(talk.keys))) == (UNKNOWN, ())
 
     def test_sessions_are_apart(self, execute: Execute, prefix: str) -> None:
         """No two ids share anything, whatever characters they have, and a listing has those of its prefix alone."""

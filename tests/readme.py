@@ -1,4 +1,4 @@
-"""The README, as the tests read it."""
+"""The README and the pages beside it, as the tests read them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/migration.md")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 class Block(NamedTuple):
     """A block of Python."""
 
+    page: str
     line: int
     source: str
     needs_redis: bool
@@ -22,16 +25,17 @@ class Block(NamedTuple):
         """Run the block, and check that it prints what the comments behind `print` say."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile("\n" * self.line + self.source, "README.md", "exec"), namespace)
+            exec(compile("\n" * self.line + self.source, self.page, "exec"), namespace)
         promised = re.findall(r"^ *print\(.*\)  # (.*)$", self.source, re.MULTILINE)
-        assert not promised or printed.getvalue().splitlines() == promised, f"README.md, from line {self.line}"
+        assert not promised or printed.getvalue().splitlines() == promised, f"{self.page}, from line {self.line}"
 
 
-def python_blocks() -> list[Block]:
-    """Return the blocks of Python, in order."""
+def python_blocks(page: str = "README.md") -> list[Block]:
+    """Return the blocks of Python of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Block(README.count("\n", 0, found.start("source")), found["source"], bool(found["needs"]))
-        for found in re.finditer(r"(?P<needs><!-- needs Redis -->\n)?```python\n(?P<source>.*?)```", README, re.DOTALL)
+        Block(page, text.count("\n", 0, found.start("source")), found["source"], bool(found["needs"]))
+        for found in re.finditer(r"(?P<needs><!-- needs Redis -->\n)?```python\n(?P<source>.*?)```", text, re.DOTALL)
     ]
 
 

@@ -36,6 +36,7 @@ from langchain_memstore.backends.wire import (
     with_source,
 )
 from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.keyspace import ScanKeys
 from langchain_memstore.ops.listing import Scan
 
 MOST_REDIRECTIONS = 16  # of one operation
@@ -83,7 +84,7 @@ class ClusterBackend(RemoteBackend):
 
     def _find(self, op: Op[Any]) -> Generator[Exchange | float, Any, list[Any]]:
         """Send an operation to where its keys are, and return the answers."""
-        if isinstance(op, Scan):
+        if isinstance(op, (Scan, ScanKeys)):
             return (yield from self._scan(op))
         if op.everywhere:
             return (yield from self._ask_all(op))
@@ -108,7 +109,6 @@ class ClusterBackend(RemoteBackend):
                     answers = yield Exchange(self._cluster.node(address), _asked(members))
                 except LOST as error:
                     trouble = error
-                    self._cluster.is_stale = True
                     for unit in members:
                         unit.asking = None
                     continue
@@ -122,7 +122,7 @@ class ClusterBackend(RemoteBackend):
                 raise ClusterDownError("the nodes of the cluster redirect to one another")
             if trouble is not None:
                 losses += 1
-                self._cluster.is_stale = True
+                self._cluster.is_stale |= losses > 1  # a connection may be lost and its node be well
                 yield pause(trouble, losses, until)
         return [reply for unit in units for reply in unit.replies or ()]
 
@@ -146,7 +146,7 @@ class ClusterBackend(RemoteBackend):
             unit.replies = replies
         return redirection is not None
 
-    def _scan(self, op: Scan) -> Generator[Exchange | float, Any, list[Any]]:
+    def _scan(self, op: Scan | ScanKeys) -> Generator[Exchange | float, Any, list[Any]]:
         """List a page of one of the masters.
 
         The cursor tells of which, and of what cluster that was: where slots or masters have changed since, the listing
@@ -209,8 +209,8 @@ class ClusterBackend(RemoteBackend):
 
 
 def _slot(op: Op[Any]) -> int:
-    """Return the slot of an operation whose keys are in one: that of its first."""
-    key = op.arguments()[1] if op.script is not None else op.commands()[0][1]
+    """Return the slot of an operation whose keys are in one: that of its first; any, where it has no keys."""
+    key = op.arguments()[1] if op.script is not None else (*op.commands()[0], "")[1]
     return int(key_slot(_bytes(key)))
 
 

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.moving import Restore
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.ops.session import Append, Clear, SessionOp
 from langchain_memstore.ops.sessions import Session
 
 MOST_WRITES = 32  # how many writes to keep beside a read before they are done to it
 ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
+TOGETHER = 16  # how many operations to take in at a time
+SAMPLE = 8  # how many entries to measure
 
 
-@dataclass
 class _Known:
-    data: SessionData | None
-    """What the last read returned; None: there was none."""
-    at: int
-    """When it was read, in milliseconds."""
-    writes: list[SessionOp[Any]]
-    """What was done to the session since, oldest first."""
-    size: int
-    """About how many bytes this takes."""
+    """A session: its last read, and the writes that followed.
+
+    Args:
+        keys: The session.
+        data: What the read returned; None: there was none.
+        at: When it was, in milliseconds.
+        size: About how many bytes it takes.
+    """
+
+    __slots__ = ("at", "data", "keys", "size", "state", "writes")
+
+    def __init__(self, keys: SessionKeys, data: SessionData | None, at: int, size: int) -> None:
+        self.keys = keys
+        self.data = data
+        self.at = at
+        self.size = size
+        self.writes: list[SessionOp[Any]] = []
+        self.state: tuple[int, int, int] | None = None if data is None else _state(data)
+        """How many entries there are, were appended, and turns; None: nobody has told since the last write."""
 
     def session(self) -> Session:
-        """Make the session of it: the read, and the writes that followed."""
+        """Make the session of it."""
         session = Session(epoch="known", created=self.at, updated=self.at)
-        if self.data is not None:
-            session.messages = self.data.entries.copy()
-            session.summary, session.turns, session.total = self.data.summary, self.data.turns, self.data.total
-            session.away, session.summarized, session.lost = self.data.evicted, self.data.summarized, self.data.lost
-            session.expires = None if self.data.left is None else self.at + self.data.left
-        for write in self.writes:
+        if (data := self.data) is not None:
+            session.messages = data.entries.copy()
+            session.summary, session.turns, session.total = data.summary, data.turns, data.total
+            session.away, session.summarized, session.lost = data.evicted, data.summarized, data.lost
+            session.expires = None if data.left is None else self.at + data.left
+        for write in self.writes.copy():
             write.follow(session, self.at)
         return session
 
@@ -54,59 +66,103 @@ class LastKnown:
         self._most = most
         self._clock = clock
         self._size = 0
-        self._sessions: OrderedDict[SessionKeys, _Known] = OrderedDict()
+        self._sessions: OrderedDict[str, _Known] = OrderedDict()  # by a key: a text knows its hash
+        self._noted: deque[tuple[Op[Any], Any, float]] = deque()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
+        self._take_in()
         return len(self._sessions)
 
     def note(self, op: Op[Any], result: Any) -> None:
         """Keep what an operation, which the store has done, tells of its session."""
-        if isinstance(op, Read):
-            if op.window:
-                size = sum(map(len, result.entries)) + ENTRY * len(result.entries)
-                with self._lock:
-                    self._keep(op.keys, _Known(result, self._now(), [], size) if any(result) else None)
-        elif isinstance(op, Clear):
-            with self._lock:
-                self._keep(op.keys, None)
-        elif isinstance(op, SessionOp) and result is not False:  # a commit whose claim was void changes nothing
-            self._note_write(op)
+        self._noted.append((op, result, self._clock()))
+        if len(self._noted) >= TOGETHER:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Take in what was noted; it is quicker together."""
+        with self._lock:
+            while self._noted:
+                op, result, at = self._noted.popleft()
+                now = int(at * 1000)
+                if type(op) is Append:
+                    self._note_write(op, result[:3], now)
+                elif isinstance(op, Read):
+                    if op.window:
+                        self._note_read(op.keys, result, now)
+                elif isinstance(op, (Clear, Restore)):
+                    self._forget(op.keys.meta)
+                elif isinstance(op, SessionOp) and result is not False:  # a commit whose claim was void is nothing
+                    self._note_write(op, None, now)
 
     def sessions(self) -> Iterator[tuple[SessionKeys, Session]]:
         """Make the sessions that are known, those first that were used longest ago."""
+        self._take_in()
         with self._lock:
-            known = list(self._sessions.items())
-        return ((keys, each.session()) for keys, each in known)
+            known = list(self._sessions.values())
+        return ((each.keys, each.session()) for each in known)
 
-    def _note_write(self, op: SessionOp[Any]) -> None:
-        with self._lock:
-            known = self._sessions.get(op.keys)
-            if isinstance(op, Append):
-                size = ENTRY + sum(map(len, op.entries)) + ENTRY * len(op.entries)
-                known = known or _Known(None, self._now(), [], 0)
-            elif known is None:  # what is known by this write alone is no conversation
+    def _note_read(self, keys: SessionKeys, data: SessionData, now: int) -> None:
+        meta = keys.meta
+        known = self._sessions.get(meta)
+        if (
+            known is not None
+            and known.data is not None
+            and known.state == _state(data)
+            and known.data.summary == data.summary
+            and len(known.writes) <= MOST_WRITES // 2
+        ):
+            self._sessions.move_to_end(meta)  # it is as it was known to be: what is held stays, the new is let go
+            known.data, known.at = known.data._replace(left=data.left), now
+            return
+        self._forget(meta)
+        if any(data):
+            known = self._sessions[meta] = _Known(keys, data, now, _size(data.entries))
+            self._grow(known.size)
+
+    def _note_write(self, op: SessionOp[Any], state: tuple[int, int, int] | None, now: int) -> None:
+        meta = op.keys.meta
+        known = self._sessions.get(meta)
+        if known is None:
+            if not isinstance(op, Append):  # what is known by this write alone is no conversation
                 return
-            else:
-                size = ENTRY
-            writes = [*known.writes, op]
-            changed = _Known(known.data, known.at, writes, known.size + size)
-            self._keep(op.keys, self._settled(changed) if len(writes) > MOST_WRITES else changed)
+            known = self._sessions[meta] = _Known(op.keys, None, now, 0)
+        else:
+            self._sessions.move_to_end(meta)
+        known.writes.append(op)
+        known.state = state
+        size = ENTRY + (_size(op.entries) if isinstance(op, Append) else 0)
+        known.size += size
+        self._grow(size)
+        if len(known.writes) > MOST_WRITES and meta in self._sessions:
+            self._settle(known, now)
 
-    def _settled(self, known: _Known) -> _Known:
-        now = self._now()
-        data = Read(known.writes[0].keys, None, refresh=False).apply(known.session(), now)
-        return _Known(data, now, [], sum(map(len, data.entries)) + ENTRY * len(data.entries))
+    def _settle(self, known: _Known, now: int) -> None:
+        """Do the writes to the read."""
+        self._size -= known.size
+        known.data = Read(known.keys, None, refresh=False).apply(known.session(), now)
+        known.at, known.size = now, _size(known.data.entries)
+        known.writes.clear()
+        known.state = _state(known.data)
+        self._size += known.size
 
-    def _keep(self, keys: SessionKeys, known: _Known | None) -> None:
-        if (before := self._sessions.pop(keys, None)) is not None:
-            self._size -= before.size
-        if known is not None:
-            self._sessions[keys] = known
-            self._size += known.size
-            while self._size > self._most:
-                _, gone = self._sessions.popitem(last=False)
-                self._size -= gone.size
+    def _forget(self, meta: str) -> None:
+        if (known := self._sessions.pop(meta, None)) is not None:
+            self._size -= known.size
 
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
+    def _grow(self, size: int) -> None:
+        self._size += size
+        while self._size > self._most:
+            _, gone = self._sessions.popitem(last=False)
+            self._size -= gone.size
+
+
+def _state(data: SessionData) -> tuple[int, int, int]:
+    return len(data.entries), data.total, data.turns
+
+
+def _size(entries: Sequence[bytes]) -> int:
+    """Return about how many bytes entries take: those of many are told from a few."""
+    sample = entries if len(entries) <= SAMPLE else entries[:: len(entries) // SAMPLE]
+    return (sum(map(len, sample)) * len(entries)) // max(1, len(sample)) + ENTRY * len(entries)

@@ -1,1 +1,1 @@
-"""Adapters to agent frameworks; each is an extra, and imported by its own name."""
+"""Adapters to other packages; each is imported by its own name, and those to agent frameworks are extras."""

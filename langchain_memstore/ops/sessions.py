@@ -29,6 +29,8 @@ class Session(Expires):
     turns: int = 0
     total: int = 0
     epoch: str = ""
+    origin: str = ""
+    """What the session was restored from; empty: it was not."""
     created: int = 0
     updated: int = 0
     batches: str = ""

@@ -53,7 +53,12 @@ class Proxy:
 
     def _forward(self, client: socket.socket) -> None:
         cut = self._plan()
-        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:  # the server is away
+            client.close()
+            return
+        with client, server:
             while not self._closing.is_set():
                 for source in select.select([client, server], [], [], 0.05)[0]:
                     try:

@@ -127,14 +127,14 @@ class Server:
         with self.admin() as admin:
             admin.flushall()
             admin.client_kill_filter(_type="normal", skipme=True)
+            admit(admin)
             admin.config_resetstat()
-        self.admit()
 
-    def admit(self) -> None:
-        """Set the user up who may do only what a store has to."""
-        rights = RIGHTS.replace(":*", "*").split()  # some tests have a prefix that only begins like the default
-        with self.admin() as admin:
-            admin.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights)
+
+def admit(admin: redis.Redis) -> None:
+    """Set the user up who may do only what a store has to."""
+    rights = RIGHTS.replace(":*", "*").split()  # some tests have a prefix that only begins like the default
+    admin.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights)
 
 
 class _Exited(Exception):

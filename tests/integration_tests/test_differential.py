@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -17,6 +18,7 @@ from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Scan, Stats
+from langchain_memstore.ops.moving import Dump, Restore, SessionState
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.window import Bounds
@@ -91,6 +93,33 @@ class BothBackends(RuleBasedStateMachine):
     def set_summary(self, keys: SessionKeys, summary: str, ttl: int | None) -> None:
         self.do(SetSummary(keys, summary, ttl))
 
+    @rule(
+        keys=sessions,
+        waiting=st.integers(0, 3),
+        messages=st.integers(0, 3),
+        summary=st.sampled_from(["", "restored"]),
+        turns=st.integers(0, 3),
+        ttl=ttls,
+        origin=st.sampled_from("ab"),
+        replace=st.booleans(),
+        write=st.booleans(),
+    )
+    def restore(
+        self,
+        keys: SessionKeys,
+        waiting: int,
+        messages: int,
+        summary: str,
+        turns: int,
+        ttl: int | None,
+        origin: str,
+        replace: bool,
+        write: bool,
+    ) -> None:
+        entries = tuple(b'{"type":"human","data":"restored %d"}' % number for number in range(waiting + messages))
+        state = SessionState(entries[waiting:], entries[:waiting], summary, turns, 9, 1, 1, 1, left=ttl)
+        self.do(Restore(keys, state, origin, replace, write))
+
     @rule(keys=sessions, ttl=ttls)
     def touch(self, keys: SessionKeys, ttl: int | None) -> None:
         self.do(Touch(keys, ttl))
@@ -127,11 +156,15 @@ class BothBackends(RuleBasedStateMachine):
     def pass_time(self, milliseconds: int) -> None:
         self.passed += milliseconds / 1000
         for keys in SESSIONS:
-            self.admin.eval(PASS_TIME, 4, keys.meta, keys.messages, keys.turns, keys.summary, milliseconds)
+            self.admin.eval(PASS_TIME, 5, keys.meta, *set(keys.siblings()) - {keys.meta}, milliseconds)
 
     @invariant()
     def sessions_are_the_same(self) -> None:
-        for op in (*(Read(keys, None, refresh=False) for keys in SESSIONS), Stats(tuple(SESSIONS))):
+        for op in (
+            *(Read(keys, None, refresh=False) for keys in SESSIONS),
+            *map(Dump, SESSIONS),
+            Stats(tuple(SESSIONS)),
+        ):
             assert _answer(self.local, op) == _answer(self.redis, op)
         scan = Scan(SessionPattern("conversation"))
         assert sorted(self.local.execute(scan).names) == sorted(self.redis.execute(scan).names)
@@ -154,6 +187,8 @@ def _answer(backend: LocalBackend | RedisBackend, op: Op[Any]) -> Any:
         return BackendError
     if isinstance(result, SessionData):
         return result._replace(left=_roughly(result.left, HOUR))
+    if isinstance(result, SessionState):
+        return replace(result, left=_roughly(result.left, HOUR), created=None, updated=None)
     if isinstance(op, Stats):
         return [(i.session_id, i.messages, i.turns, i.total, i.summary, _roughly(i.ttl, HOUR / 1000)) for i in result]
     return result

@@ -49,6 +49,18 @@ def test_the_examples_run_on_redis(
         assert entry.decode().startswith(start.replace("\\", ""))
 
 
+@pytest.mark.filterwarnings("ignore:The class `InMemoryChatMessageHistory` was deprecated")
+@pytest.mark.usefixtures("readme_user")
+def test_the_examples_of_moving_in_run_on_redis(
+    server: Server, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in python_blocks("docs/migration.md"):
+        block._replace(source=block.source.replace(URL, server.url)).run(namespace)
+    assert refused(admin) == set()
+
+
 @pytest.mark.usefixtures("readme_user")
 def test_the_demo_runs_on_redis(server: Server, admin: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
     for start in (0, 17):

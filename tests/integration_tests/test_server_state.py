@@ -19,6 +19,7 @@ from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Stats
+from langchain_memstore.ops.moving import Dump, Restore, SessionState
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.testing import Execute
@@ -45,6 +46,8 @@ def operations(ttl: int | None = TTL) -> dict[str, Op[Any]]:
         "read": Read(KEYS, ttl, refresh=True),
         "stats": Stats((KEYS,)),
         "clear": Clear(KEYS),
+        "dump": Dump(KEYS),
+        "restore": Restore(KEYS, SessionState(ENTRIES, ENTRIES, "summary", 1, 4, left=ttl), "origin", replace=True),
     }
 
 
@@ -85,7 +88,9 @@ def expiries(admin: redis.Redis) -> list[int]:
 
 
 @every_server
-@pytest.mark.parametrize("name", ["append", "pop", "register_turn", "set_summary", "remove_summary", "touch", "read"])
+@pytest.mark.parametrize(
+    "name", ["append", "pop", "register_turn", "set_summary", "remove_summary", "touch", "read", "restore"]
+)
 def test_all_keys_of_a_session_expire_together(
     backend: Backend, execute: Execute, admin: redis.Redis, name: str
 ) -> None:
@@ -149,7 +154,9 @@ def test_a_list_that_another_package_wrote_is_continued(server: Server, admin: r
 
 
 @every_server
-@pytest.mark.parametrize("name", ["append", "pop", "register_turn", "set_summary", "remove_summary", "touch", "read"])
+@pytest.mark.parametrize(
+    "name", ["append", "pop", "register_turn", "set_summary", "remove_summary", "touch", "read", "restore"]
+)
 def test_scripts_that_the_server_forgot_are_sent_again(execute: Execute, admin: redis.Redis, name: str) -> None:
     op = operations()[name]
     first = execute(op)
@@ -193,7 +200,7 @@ UNTOUCHED = {
     "turns": {"set_summary", "remove_summary"},
     "turns (text)": {"set_summary", "remove_summary"},
     "turns (fraction)": {"set_summary", "remove_summary"},
-    "turns (huge)": {"set_summary", "remove_summary", "read", "stats"},
+    "turns (huge)": {"set_summary", "remove_summary", "read", "stats", "dump"},
     "summary": {"append", "pop", "register_turn", "stats"},
     "summary (not UTF-8)": {"append", "pop", "register_turn", "set_summary", "remove_summary", "stats"},
 }
@@ -202,7 +209,9 @@ UNTOUCHED = {
 @every_server
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("name", ["append", "pop", "register_turn", "set_summary", "remove_summary", "read", "stats"])
+@pytest.mark.parametrize(
+    "name", ["append", "pop", "register_turn", "set_summary", "remove_summary", "read", "stats", "dump"]
+)
 def test_what_is_not_ours_is_refused(execute: Execute, admin: redis.Redis, wrong: str, name: str) -> None:
     admin.delete(getattr(KEYS, wrong.split()[0]))
     WRONG[wrong](admin)
@@ -223,12 +232,26 @@ def test_what_is_not_ours_is_refused(execute: Execute, admin: redis.Redis, wrong
 
 @every_server
 @pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_session_is_replaced_whatever_its_keys_hold(execute: Execute, admin: redis.Redis, wrong: str) -> None:
+    admin.delete(getattr(KEYS, wrong.split()[0]))
+    WRONG[wrong](admin)
+    if wrong == "meta":  # which says whether this was done before
+        with pytest.raises(BackendError, match="wrong kind of value"):
+            execute(operations()["restore"])
+        return
+    assert execute(operations()["restore"]) == ("replaced", 2, 2)
+    assert execute(operations()["dump"]).entries == ENTRIES + ENTRIES
+
+
+@every_server
+@pytest.mark.usefixtures("session")
 def test_a_full_server_changes_nothing(execute: Execute, admin: redis.Redis) -> None:
     before = dump(admin)
     limit = admin.config_get("maxmemory")["maxmemory"]
     admin.config_set("maxmemory", 1)
     try:
-        for name in ("append", "register_turn", "set_summary"):
+        for name in ("append", "register_turn", "set_summary", "restore"):
             with pytest.raises(BackendFull, match="'session'"):
                 execute(operations()[name])
         assert dump(admin) == before

@@ -11,7 +11,7 @@ import redis
 from redis.crc import key_slot
 from waiting import wait_until
 
-from .servers import PASSWORD, USER, Server, free_port
+from .servers import PASSWORD, USER, Server, admit, free_port
 
 NODE_TIMEOUT = 1000  # milliseconds after which a node counts as failed
 PATIENCE = 30.0  # seconds to wait for a topology to come about
@@ -54,7 +54,8 @@ class ClusterOfServers:
             self.ask(replica, "CLUSTER", "REPLICATE", self.ask(master, "CLUSTER", "MYID"))
         wait_until(self.is_well, PATIENCE)
         for server in self.servers:
-            server.admit()
+            with server.admin() as admin:
+                admit(admin)
 
     def ask(self, server: Server, *command: Any) -> Any:
         """Have a server execute a command."""
@@ -84,16 +85,15 @@ class ClusterOfServers:
 
     def master_of(self, key: str) -> Server:
         """Return the master that serves a key."""
-        slot = key_slot(key.encode())
-        for first, last, (_, port, *_), *_ in self._slots():
-            if first <= slot <= last:
-                return next(server for server in self.servers if server.port == port)
-        raise LookupError(slot)
+        port = self.port_of(key_slot(key.encode()), next(server for server in self.servers if server.is_running))
+        return next(server for server in self.servers if server.port == port)
 
-    def _slots(self) -> list[Any]:
-        with redis.Redis("127.0.0.1", next(s.port for s in self.servers if s.is_running)) as admin:
+    def port_of(self, slot: int, asked: Server) -> int:
+        """Return the port of the node that serves a slot, as one of the servers has it."""
+        with asked.admin() as admin:
             admin.set_response_callback("CLUSTER SLOTS", lambda reply, **_: reply)
-            return admin.execute_command("CLUSTER SLOTS")
+            slots = admin.execute_command("CLUSTER SLOTS")
+        return next(port for first, last, (_, port, *_), *_ in slots if first <= slot <= last)
 
     def reset(self) -> None:
         """Have all servers run, empty."""
@@ -102,7 +102,8 @@ class ClusterOfServers:
                 server.start()
         wait_until(self.is_well, PATIENCE)
         for server in self.servers:
-            server.admit()
+            with server.admin() as admin:
+                admit(admin)
         for server in self.masters():
             self.ask(server, "FLUSHALL")
 
@@ -165,7 +166,8 @@ class WatchedServers:
             with second.admin() as admin:
                 admin.replicaof("127.0.0.1", first.port)
             for server in self.servers:
-                server.admit()
+                with server.admin() as admin:
+                    admit(admin)
             self.sentinels = [self._start(_SentinelServer(command, first)) for _ in range(3)]
             wait_until(self.is_well, PATIENCE)
         except BaseException:
@@ -213,9 +215,12 @@ class WatchedServers:
         for server in self.servers:
             if not server.is_running:
                 server.start()
+                with server.admin() as admin:  # the sentinels would take ten seconds for it
+                    admin.replicaof("127.0.0.1", self.master.port)
         wait_until(self.is_well, PATIENCE)
         for server in self.servers:
-            server.admit()
+            with server.admin() as admin:
+                admit(admin)
         with self.master.admin() as admin:
             admin.flushall()
 

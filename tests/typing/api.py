@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -42,6 +44,20 @@ from langchain_memstore import (
     __version__,
 )
 from langchain_memstore.integrations.agents import HistoryMiddleware
+from langchain_memstore.integrations.importers import (
+    CommunityLists,
+    Histories,
+    ImportReport,
+    JsonDocuments,
+    JsonDump,
+    JsonLines,
+    Problem,
+    Source,
+    aexport_conversations,
+    aimport_conversations,
+    export_conversations,
+    import_conversations,
+)
 from langchain_memstore.integrations.openai_agents import MemstoreSession
 from langchain_memstore.kv import (
     CacheInfo,
@@ -239,6 +255,31 @@ async def runnables() -> None:
 
 
 RunnableWithMessageHistory(RunnableLambda(answer), store.get_session_history)
+
+
+# Moving in and out
+
+kept = {"session": store.history("session")}
+sources: list[Source[Any]] = [CommunityLists(store), JsonDocuments(store, "chat:"), JsonDump("dump.jsonl")]
+sources += [Histories(kept), JsonLines(Path("backup.jsonl")), JsonLines(BytesIO())]
+
+
+def told(done: int, total: int | None) -> None: ...
+
+
+assert_type(import_conversations(store, sources[0]), ImportReport)
+report = import_conversations(store, JsonLines("x"), dry_run=True, force=True, skip_corrupt=True, progress=told)
+assert_type(report.imported, int)
+assert_type(report.existing, list[str])
+assert_type(report.problems, list[Problem])
+assert_type(report.problems[0].place, str)
+assert_type(report.complete, bool)
+assert_type(export_conversations(store, "user-7/*"), Iterator[bytes])
+
+
+async def moving() -> None:
+    assert_type(await aimport_conversations(store, CommunityLists(store), progress=told), ImportReport)
+    assert_type(aexport_conversations(store), AsyncIterator[bytes])
 
 
 # Agents

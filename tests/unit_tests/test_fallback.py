@@ -34,6 +34,7 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Stats
+from langchain_memstore.ops.moving import Dump, Expiries, Restore, SessionState
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.ops.summary import Claim, Commit, Release
@@ -93,6 +94,36 @@ class TestWithoutTheStore(BackendConformance):
         primary.mode = "down"
         yield backend
         backend.close()
+
+    # Sessions move only out of the store, and into it.
+    test_a_session_is_restored_as_it_was = None
+    test_what_exists_is_replaced_only_when_asked_for = None
+    test_a_restored_session_expires = None
+
+
+def test_sessions_do_not_move_in_an_outage() -> None:
+    primary, backend = unsteady()
+    backend.execute(append("before"))
+    primary.mode = "down"
+    backend.execute(append("during"))
+    for op in (Dump(KEYS), Expiries(KEYS), Restore(KEYS, SessionState(()), "x", replace=True)):
+        with pytest.raises(BackendUnavailable):
+            backend.execute(op)
+    primary.mode = "up"
+    settle(backend)
+    assert len(backend.execute(Dump(KEYS)).messages) == 2
+
+
+def test_what_is_known_of_a_session_is_forgotten_when_it_is_replaced() -> None:
+    primary, backend = unsteady()
+    backend.execute(append("before"))
+    backend.execute(READ)
+    backend.execute(Restore(KEYS, SessionState((), total=7), "x", replace=True))
+    primary.mode = "down"
+    assert backend.execute(append("during")).messages == 1
+    primary.mode = "up"
+    settle(backend)
+    assert backend.execute(READ).total == 8
 
 
 @pytest.mark.parametrize("mode", ["down", "losing replies"])

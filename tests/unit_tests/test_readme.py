@@ -1,19 +1,21 @@
 from pathlib import Path
 
 import pytest
-from readme import README, python_blocks, table
+from readme import PAGES, README, python_blocks, table
 
 from langchain_memstore import MemstoreSettings, errors
 from langchain_memstore.options import ConnectionOptions, FallbackPolicy, HistoryOptions, Policy
 
 
 @pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
-def test_the_examples_run_and_print_what_they_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The class `InMemoryChatMessageHistory` was deprecated")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_run_and_print_what_they_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, page: str) -> None:
     monkeypatch.chdir(tmp_path)
     for name in MemstoreSettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     namespace: dict[str, object] = {}
-    for block in python_blocks():
+    for block in python_blocks(page):
         if not block.needs_redis:
             block.run(namespace)
 

@@ -1,0 +1,243 @@
+"""Masters that die, are demoted, or hand their slots over, while conversations go on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+from langchain_core.messages import HumanMessage
+from redis.crc import key_slot
+from waiting import wait_until
+
+from langchain_memstore import Memstore, codec
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.cluster import ClusterBackend
+from langchain_memstore.backends.nodes import Cluster
+from langchain_memstore.backends.pools import settings_of, url_pools
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.session import Append
+from langchain_memstore.testing import Execute
+from langchain_memstore.window import Bounds
+
+from ..proxy import Proxy, RandomCuts
+from ..servers import PASSWORD, USER, Server
+from ..topologies import SERVICE, ClusterOfServers, WatchedServers
+
+WRITERS = 8
+
+
+class Load:
+    """Writers, each with a session of its own, and what each was told is stored; half are threads, half tasks."""
+
+    def __init__(self, store: Memstore) -> None:
+        self._store = store
+        self.written = [0] * WRITERS
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Load:
+        self._threads = ThreadPoolExecutor(WRITERS // 2 + 1)
+        self._running = [self._threads.submit(self._write, writer) for writer in range(WRITERS // 2)]
+        self._running.append(self._threads.submit(asyncio.run, self._tasks()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._threads.shutdown()
+        for running in self._running:
+            running.result()
+
+    def _write(self, writer: int) -> None:
+        history = self._store.history(f"writer-{writer}")
+        while not self._stop.wait(0.01):
+            history.add_user_message(str(self.written[writer]))
+            self.written[writer] += 1
+
+    async def _tasks(self) -> None:
+        await asyncio.gather(*(self._awrite(writer) for writer in range(WRITERS // 2, WRITERS)))
+
+    async def _awrite(self, writer: int) -> None:
+        history = self._store.history(f"writer-{writer}")
+        while not self._stop.is_set():
+            await history.aadd_messages([HumanMessage(str(self.written[writer]))])
+            self.written[writer] += 1
+            await asyncio.sleep(0.01)
+
+    def audit(self) -> int:
+        """Check that nothing is twice or out of order, and count what is lost."""
+        lost = 0
+        for writer in range(WRITERS):
+            held = [int(message.text) for message in self._store.history(f"writer-{writer}").messages]
+            assert held == sorted(set(held))
+            assert held[-1:] == [self.written[writer] - 1]
+            lost += self.written[writer] - len(held)
+        return lost
+
+
+def keys_of(writer: int) -> SessionKeys:
+    return SessionKeys("conversation", f"writer-{writer}")
+
+
+def test_a_master_of_a_cluster_dies(cluster: ClusterOfServers, open_store: Callable[..., Memstore]) -> None:
+    store = open_store(cluster.url, max_messages=None)
+    with Load(store) as load:
+        time.sleep(0.5)
+        victim = cluster.master_of(keys_of(0).messages)
+        before = load.written.copy()
+        victim.kill()
+        time.sleep(1)
+        assert all(now > then for now, then in zip(load.written, before, strict=True))  # the fallback
+        wait_until(lambda: not store.status.degraded, 20)
+        time.sleep(0.3)
+    wait_until(lambda: not store.status.degraded, 20)
+    lost = load.audit()
+    print(f"acknowledged: {sum(load.written)}, lost to asynchronous replication: {lost}")
+    assert lost <= 2 * WRITERS
+    victim.start()  # as a replica of the one that took over
+
+
+def test_a_cluster_without_a_fallback_serves_again_by_itself(
+    cluster: ClusterOfServers, open_store: Callable[..., Memstore]
+) -> None:
+    store = open_store(cluster.url, fallback=False)
+    keys = keys_of(0)
+    store.history(keys.session_id).add_user_message("before")
+    victim = cluster.master_of(keys.messages)
+    wait_until(lambda: in_step(cluster, victim))
+    victim.kill()
+
+    def serves() -> bool:
+        try:
+            return [message.text for message in store.history(keys.session_id).messages] == ["before"]
+        except Exception:
+            return False
+
+    wait_until(serves, 20)
+    victim.start()
+
+
+def in_step(cluster: ClusterOfServers, master: Server) -> bool:
+    """Tell whether the replica has all that its master has."""
+    _, offset, replicas = cluster.ask(master, "ROLE")
+    return any(int(acknowledged) >= offset for _, _, acknowledged in replicas)
+
+
+def replica_of(cluster: ClusterOfServers, master: Server) -> Server:
+    ((_, port, _),) = cluster.ask(master, "ROLE")[2]
+    return next(server for server in cluster.servers if server.port == int(port))
+
+
+def migrate(cluster: ClusterOfServers, slot: int, source: Server, target: Server, pause: float) -> None:
+    """Hand a slot over, key by key, as redis-cli does it."""
+    source_id, target_id = (cluster.ask(server, "CLUSTER", "MYID") for server in (source, target))
+    cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    while keys := cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 1):
+        cluster.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        time.sleep(pause)
+    for server in (target, source, *cluster.masters()):
+        cluster.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+    wait_until(lambda: {cluster.port_of(slot, server) for server in cluster.servers} == {target.port}, 20)
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_slots_move_to_another_master(
+    cluster: ClusterOfServers, open_store: Callable[..., Memstore], pause: float
+) -> None:
+    store = open_store(cluster.url, max_messages=None)
+    with Load(store) as load:
+        time.sleep(0.3)
+        for writer in range(3):
+            for _ in range(2):  # there and back
+                key = keys_of(writer).messages
+                source = cluster.master_of(key)
+                target = next(server for server in cluster.masters() if server is not source)
+                migrate(cluster, key_slot(key.encode()), source, target, pause)
+    wait_until(lambda: not store.status.degraded, 20)
+    assert load.audit() == 0
+
+
+async def test_a_listing_sees_all_while_a_master_is_replaced(
+    cluster: ClusterOfServers, open_store: Callable[..., Memstore]
+) -> None:
+    store = open_store(cluster.url, fallback=False)
+    ids = {f"session-{number}" for number in range(1500)}
+    for session_id in ids:
+        store.history(session_id).register_turn()
+    found = []
+    for info in store.sessions():
+        found.append(info.session_id)
+        if len(found) == 600:
+            victim = cluster.masters()[0]
+            replica = replica_of(cluster, victim)
+            cluster.ask(replica, "CLUSTER", "FAILOVER")
+            wait_until(lambda: cluster.ask(replica, "ROLE")[0] in (b"master", "master"), 20)  # noqa: B023
+    assert sorted(found) == sorted(ids)
+    wait_until(cluster.is_well, 20)
+
+
+def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, face: Callable[[Backend], Execute]) -> None:
+    cuts, bounds = RandomCuts(seed=5), Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
+    with ExitStack() as stack:
+        proxies = {server.port: stack.enter_context(Proxy(server.port, cuts.plan)).port for server in cluster.servers}
+
+        def through(node: tuple[str, int]) -> tuple[str, int]:
+            return node[0], proxies.get(node[1], node[1])
+
+        def connect(node: tuple[str, int]):
+            return url_pools(f"redis://{USER}:{PASSWORD}@{node[0]}:{node[1]}", settings_of({}))
+
+        seeds = [through(("127.0.0.1", server.port)) for server in cluster.servers[:2]]
+        backend = ClusterBackend(Cluster(seeds, connect, remap=through))
+        execute = face(backend)
+        for number in range(500):
+            entries = codec.encode([HumanMessage(str(number))])
+            execute(Append(keys_of(number % WRITERS), entries, bounds, 60_000))
+        backend.close()
+    assert cuts.connections >= 20
+    for writer in range(WRITERS):
+        texts = [codec.decode(entry).text for entry in cluster.held(keys_of(writer).messages)]
+        assert texts == [str(number) for number in range(writer, 500, WRITERS)]
+
+
+def kill(watched: WatchedServers) -> None:
+    watched.master.kill()
+
+
+def switch(watched: WatchedServers) -> None:
+    """Have the sentinels promote the replica; the old master lives on, and answers READONLY."""
+    with watched.sentinels[0].admin() as admin:
+        admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+
+@pytest.mark.parametrize("failover", [kill, switch])
+def test_sentinels_name_another_master(
+    watched: WatchedServers, open_store: Callable[..., Memstore], failover: Callable[[WatchedServers], None]
+) -> None:
+    store = open_store(watched.url, max_messages=None)
+    old = watched.master
+    with Load(store) as load:
+        time.sleep(0.5)
+        failover(watched)
+        wait_until(lambda: watched.master is not old, 20)
+        time.sleep(0.5)
+        wait_until(lambda: not store.status.degraded, 20)
+        written = load.written.copy()
+        time.sleep(0.5)
+        assert all(now > then for now, then in zip(load.written, written, strict=True))
+    wait_until(lambda: not store.status.degraded, 20)
+    lost = load.audit()
+    print(f"acknowledged: {sum(load.written)}, lost to asynchronous replication: {lost}")
+    assert lost <= 2 * WRITERS
+
+
+def test_a_service_that_the_sentinels_do_not_know_is_an_outage(
+    watched: WatchedServers, open_store: Callable[..., Memstore]
+) -> None:
+    store = open_store(watched.url.replace(SERVICE, "unknown"))
+    store.history("session").add_user_message("hello")
+    assert store.status.degraded
