@@ -237,6 +237,7 @@ class Results:
             if data is not None:
                 with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
+                data = None
             value = compute()
             setting = self._computed(key, value)
             self.backend.execute(setting)
@@ -266,6 +267,7 @@ class Results:
             if data is not None:
                 with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
+                data = None
             value = await cast("Awaitable[Any]", compute())
             setting = self._computed(key, value)
             await self.backend.aexecute(setting)

@@ -185,6 +185,21 @@ def test_a_result_that_cannot_be_read_is_computed_anew(kv: KeyValueStore) -> Non
     assert f.cache_info() == CacheInfo(hits=1, misses=2)
 
 
+async def test_a_result_that_cannot_be_read_is_nobodys(kv: KeyValueStore) -> None:
+    @kv.cached(name="f")
+    async def f() -> int:
+        await asyncio.sleep(0.02)
+        return 1
+
+    await f()
+    value = kv._backend._held.values.find(f"conversation:kv:{{{kv.keys()[0]}}}")  # type: ignore[attr-defined]
+    value.data = b"{"
+    first, second = asyncio.create_task(f()), asyncio.create_task(f())
+    await asyncio.sleep(0.005)
+    first.cancel()
+    assert await second == 1
+
+
 def test_callers_do_not_share_what_they_may_change(kv: KeyValueStore) -> None:
     @kv.cached()
     def items() -> list[int]:
