@@ -11,7 +11,6 @@ from langchain_memstore._version import __version__
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Status, SummaryFailure
-    from langchain_memstore.conversation import Snapshot
     from langchain_memstore.errors import (
         BackendClosed,
         BackendDenied,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from langchain_memstore.runnable import RunnableWithHistory
     from langchain_memstore.search import SearchHit
     from langchain_memstore.settings import MemstoreSettings
+    from langchain_memstore.snapshot import Snapshot
 
 # Each public name, and the module that is imported when it is first asked for.
 _HOMES = {
@@ -59,7 +59,7 @@ _HOMES = {
     "RunnableWithHistory": "runnable",
     "SearchHit": "search",
     "SessionInfo": "ops.listing",
-    "Snapshot": "conversation",
+    "Snapshot": "snapshot",
     "Status": "backends.base",
     "SummaryFailure": "backends.base",
     "ValueDecodeError": "errors",

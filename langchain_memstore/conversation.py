@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
 
-from langchain_memstore.errors import DecryptError
+from langchain_memstore.errors import DecryptError, MemstoreError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read, ReadEntries, SessionData
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
@@ -16,32 +15,11 @@ from langchain_memstore.options import Policy, check_count
 from langchain_memstore.prompt import build_prompt
 from langchain_memstore.search import Query
 from langchain_memstore.session_codec import SessionCodec
+from langchain_memstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
     from langchain_memstore.compaction import Compactor
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All there is of a session at one moment."""
-
-    messages: list[BaseMessage]
-    """The window, oldest first, without the summary."""
-    summary: str | None
-    """The rolling summary; None: there is none."""
-    turns: int
-    """The turn counter."""
-    total: int
-    """How many messages were ever appended."""
-    evicted: int
-    """How many messages have left the window and wait to be summarised."""
-    summarized: int
-    """How many messages the summaries have covered so far."""
-    lost: int
-    """How many messages were dropped while they waited, for `max_evicted` was reached."""
-    ttl: float | None
-    """Seconds until the session would have expired when it was read; None: it does not expire."""
 
 
 class Conversation:
@@ -76,6 +54,16 @@ class Conversation:
 
     def __str__(self) -> str:
         return get_buffer_string(self.messages)
+
+    def _repr_html_(self) -> str:
+        """Show the conversation in a notebook; looking refreshes no TTL."""
+        from langchain_memstore.display import conversation_html, trouble_html
+
+        try:
+            data = self._backend.execute(Read(self.keys, self._ttl, refresh=False))
+            return conversation_html(self.session_id, self._snapshot(data))
+        except MemstoreError as error:
+            return trouble_html(self.session_id, error)
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append messages as one: all of them or none, and once, however often the connection is lost.

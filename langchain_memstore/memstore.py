@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from typing_extensions import Self, Unpack
 
 from langchain_memstore.backends.base import Backend, Status
 from langchain_memstore.backends.opening import LOCAL, backend_of_url
+from langchain_memstore.errors import MemstoreError
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.kv.factories import KeyValueFamily
@@ -111,6 +113,17 @@ class Memstore(KeyValueFamily):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the store and some of its sessions in a notebook; looking refreshes no TTL."""
+        from langchain_memstore.display import store_html, trouble_html
+
+        title, most = f"{type(self).__name__} {self._policy.key_prefix}", 20
+        try:
+            sessions = list(islice(self.sessions(), most + 1))
+        except MemstoreError as error:
+            return trouble_html(title, error)
+        return store_html(title, self.status, sessions[:most], more=len(sessions) > most)
 
     @property
     def status(self) -> Status:

@@ -105,7 +105,8 @@ def test_who_stops_reading_ends_it_quietly(environment: dict[str, str], store: M
             process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == ""
-        assert process.wait(PATIENCE) == 0, arguments
+        done = (0, 1) if arguments == ["doctor"] else (0,)  # it may have said all that it had to before
+        assert process.wait(PATIENCE) in done, arguments
 
 
 def test_an_outage_is_one_sentence_and_2(memstore: Run, start_server: Callable[..., Server]) -> None:
