@@ -1,4 +1,4 @@
-"""Going through the sessions of a store, page by page."""
+"""Going through the names of a store, page by page."""
 
 from __future__ import annotations
 
@@ -16,25 +16,44 @@ def list_sessions(backend: Backend, pattern: SessionPattern) -> Iterator[Session
         backend: Where the sessions are kept.
         pattern: Which sessions.
     """
-    listing = _Listing(pattern)
-    while (scan := listing.next_page()) is not None:
-        stats = listing.stats(backend.execute(scan))
-        if stats.sessions:
-            yield from backend.execute(stats)
+    for names in list_names(backend, pattern):
+        yield from backend.execute(_stats(pattern, names))
 
 
 async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIterator[SessionInfo]:
     """List sessions; the async face of `list_sessions`."""
+    async for names in alist_names(backend, pattern):
+        for info in await backend.aexecute(_stats(pattern, names)):
+            yield info
+
+
+def list_names(backend: Backend, pattern: SessionPattern) -> Iterator[list[str]]:
+    """List the names that match, some at a time; every one that exists all the while is listed once.
+
+    Args:
+        backend: Where they are kept.
+        pattern: Which names.
+    """
     listing = _Listing(pattern)
     while (scan := listing.next_page()) is not None:
-        stats = listing.stats(await backend.aexecute(scan))
-        if stats.sessions:
-            for info in await backend.aexecute(stats):
-                yield info
+        if fresh := listing.fresh(backend.execute(scan)):
+            yield fresh
+
+
+async def alist_names(backend: Backend, pattern: SessionPattern) -> AsyncIterator[list[str]]:
+    """List the names that match; the async face of `list_names`."""
+    listing = _Listing(pattern)
+    while (scan := listing.next_page()) is not None:
+        if fresh := listing.fresh(await backend.aexecute(scan)):
+            yield fresh
+
+
+def _stats(pattern: SessionPattern, session_ids: list[str]) -> Stats:
+    return Stats(tuple(SessionKeys(pattern.prefix, session_id) for session_id in session_ids))
 
 
 class _Listing:
-    """Where a listing of sessions has come to."""
+    """Where a listing has come to."""
 
     def __init__(self, pattern: SessionPattern) -> None:
         self._pattern = pattern
@@ -45,9 +64,9 @@ class _Listing:
         """Return the scan for the next page; None: there is none."""
         return None if self._cursor == 0 else Scan(self._pattern, self._cursor or 0)
 
-    def stats(self, page: Page) -> Stats:
-        """Return the look at the sessions of a page that were not listed before."""
+    def fresh(self, page: Page) -> list[str]:
+        """Return the names of a page that were not listed before."""
         self._cursor = page.cursor
-        fresh = [session_id for session_id in dict.fromkeys(page.session_ids) if session_id not in self._seen]
+        fresh = [name for name in dict.fromkeys(page.names) if name not in self._seen]
         self._seen.update(fresh)
-        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in fresh))
+        return fresh

@@ -15,6 +15,7 @@ from langchain_memstore.backends.opening import LOCAL, backend_of_url
 from langchain_memstore.errors import MemstoreError
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.kv.factories import KeyValueFamily
 from langchain_memstore.listing import alist_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from langchain_memstore.compaction import Compactor
 
 
-class Memstore:
+class Memstore(KeyValueFamily):
     """A store of conversations.
 
     Serves threads and event loops alike, and any number of them. Use it as a context manager, sync or async, or close
@@ -82,7 +83,12 @@ class Memstore:
 
         settings = MemstoreSettings.load()
         merged: Options = {**settings.options(), **options}
-        return cls.from_url(settings.url(), **merged)
+        try:
+            return cls.from_url(settings.url(), **merged)
+        except ValueError as error:
+            if settings.redis_url is None or "URL" not in str(error):  # an option is wrong
+                raise
+            raise ValueError(f"the environment (or .env) cannot be used: REDIS_URL: {error}") from None
 
     @classmethod
     def from_client(cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[ClientOptions]) -> Self:

@@ -72,7 +72,7 @@ class WindowOptions(TypedDict, total=False):
     """What a read does with an entry that is not a message: `skip` it with a logged warning (the default), or `raise`
     MessageDecodeError."""
     encryption_keys: EncryptionKeys | None
-    """Encrypt messages and summaries: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
+    """Encrypt messages, summaries and values: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
     `Fernet.generate_key()` gives. The first encrypts, all decrypt. None: no encryption (the default)."""
     accept_plaintext: bool
     """Whether a history with `encryption_keys` also reads what is not encrypted, as it was stored before there were
@@ -213,12 +213,12 @@ class Policy:
     @property
     def ttl_ms(self) -> int | None:
         """The TTL in milliseconds; None: no expiry."""
-        return None if self.ttl is None else _milliseconds(self.ttl)
+        return None if self.ttl is None else milliseconds(self.ttl)
 
     @property
     def lease_ms(self) -> int:
         """The lease time in milliseconds."""
-        return _milliseconds(self.lease_time)
+        return milliseconds(self.lease_time)
 
     @property
     def key_ring(self) -> KeyRing | None:
@@ -243,7 +243,8 @@ class Policy:
         return replace(self, **options) if options else self
 
 
-def _milliseconds(duration: float | timedelta) -> int:
+def milliseconds(duration: float | timedelta) -> int:
+    """Return a number of seconds, or a timedelta, in milliseconds; at least one."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     return max(1, round(seconds * 1000))
 

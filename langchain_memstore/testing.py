@@ -103,18 +103,15 @@ def _about(left: int | None, expected: int | None) -> bool:
 
 def _scan(execute: Execute, pattern: SessionPattern, count: int = 500) -> set[str]:
     page = execute(Scan(pattern, 0, count))
-    found = set(page.session_ids)
+    found = set(page.names)
     while page.cursor:
         page = execute(Scan(pattern, page.cursor, count))
-        found.update(page.session_ids)
+        found.update(page.names)
     return found
 
 
-class BackendConformance:
-    """Every operation, through both faces; a subclass overrides the fixture `backend`.
-
-    The tests use sessions of their own, with a key prefix that begins with `conversation-` and goes on at random.
-    """
+class Faces:
+    """What the suites share: the backend under test, its faces, and a key prefix."""
 
     @pytest.fixture
     def backend(self) -> Any:
@@ -138,6 +135,13 @@ class BackendConformance:
     def prefix(self) -> str:
         """The key prefix of the test."""
         return f"conversation-{token_hex(8)}[*]{{%"
+
+
+class BackendConformance(Faces):
+    """Every operation on sessions, through both faces; a subclass overrides the fixture `backend`.
+
+    The tests use sessions of their own, with a key prefix that begins with `conversation-` and goes on at random.
+    """
 
     @pytest.fixture
     def talk(self, execute: Execute, prefix: str) -> _Talk:

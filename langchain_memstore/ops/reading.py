@@ -7,8 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.session import SessionOp, Touch
-from langchain_memstore.ops.sessions import Session, Sessions, worn
+from langchain_memstore.ops.sessions import Session, worn
 
 
 class SessionData(NamedTuple):
@@ -118,7 +119,7 @@ class ReadEntries(Op[list[bytes]]):
         """Join the two lists."""
         return reply[0] + reply[1]
 
-    def run(self, sessions: Sessions, now: int) -> list[bytes]:
+    def run(self, held: Held, now: int) -> list[bytes]:
         """Copy what there is."""
-        session = sessions.find(self.keys)
+        session = held.sessions.find(self.keys)
         return session.evicted + session.messages if session else []
