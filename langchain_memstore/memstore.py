@@ -20,8 +20,8 @@ from langchain_memstore.listing import alist_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
     ClientOptions,
-    FallbackPolicy,
     HistoryOptions,
+    LayerPolicy,
     Options,
     Policy,
     check_count,
@@ -60,14 +60,14 @@ class Memstore(KeyValueFamily):
             url: `memory://` (in the process, for this store alone), `memory://<name>` (in the process, for all stores
                 of that name), `redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://host:port,host:port`,
                 `redis+sentinel://host:port,host:port/service/db`; or these with `rediss+`.
-            **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
+            **options: See `HistoryOptions`, `ConnectionOptions` and `LayerOptions`.
 
         Raises:
             ValueError: The URL or an option makes no sense.
         """
         history, connection, fallback = split_options(options)
         key_ring = Policy(**history).key_ring
-        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback), key_ring), **history)
+        return cls(backend_of_url(url, connection, LayerPolicy(**fallback), key_ring), **history)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
@@ -98,7 +98,7 @@ class Memstore(KeyValueFamily):
             redis_client: A `redis.Redis`, of a server or of `Sentinel.master_for`, or a `redis.RedisCluster`.
             async_client: The same of `redis.asyncio`. For the face that no client is given for, connections with the
                 same settings are made; and of a cluster's client, its settings are taken for both.
-            **options: See `HistoryOptions` and `FallbackOptions`.
+            **options: See `HistoryOptions` and `LayerOptions`.
 
         Raises:
             ValueError: No client is given, or an option makes no sense.
@@ -109,7 +109,7 @@ class Memstore(KeyValueFamily):
         if connection:
             raise ValueError(f"{', '.join(connection)} cannot be set here: the clients have connections of their own")
         key_ring = Policy(**history).key_ring
-        return cls(redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), key_ring), **history)
+        return cls(redis_of_clients(redis_client, async_client, LayerPolicy(**fallback), key_ring), **history)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"

@@ -102,8 +102,8 @@ class ConnectionOptions(TypedDict, total=False):
     """Seconds to wait for a connection; None: as long as it takes. Default: 5."""
 
 
-class FallbackOptions(TypedDict, total=False):
-    """What happens while Redis cannot be reached.
+class LayerOptions(TypedDict, total=False):
+    """What is between a store and Redis.
 
     Out-of-range values raise ValueError at construction.
     """
@@ -114,13 +114,16 @@ class FallbackOptions(TypedDict, total=False):
     BackendUnavailable."""
     max_journal: int
     """The most operations that wait for Redis; past that, a write raises BackendUnavailable. Default: 10,000."""
+    near_cache: bool | int
+    """Whether the process keeps the windows of recently used sessions, and asks Redis only for what came since: True,
+    up to 32 MiB of them, or the most bytes to keep. Default: False."""
 
 
-class ClientOptions(HistoryOptions, FallbackOptions, total=False):
+class ClientOptions(HistoryOptions, LayerOptions, total=False):
     """Every option of a store that borrows clients."""
 
 
-class RedisOptions(WindowOptions, ConnectionOptions, FallbackOptions, total=False):
+class RedisOptions(WindowOptions, ConnectionOptions, LayerOptions, total=False):
     """What `RedisChatMessageHistory` takes beside its own arguments."""
 
 
@@ -128,20 +131,21 @@ class Options(ClientOptions, ConnectionOptions, total=False):
     """Every option of a store that is made from a URL."""
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[HistoryOptions, ConnectionOptions, FallbackOptions]:
+def split_options(options: Mapping[str, Any]) -> tuple[HistoryOptions, ConnectionOptions, LayerOptions]:
     """Part the options of a history, of its connections, and of outages."""
     connection = {name: value for name, value in options.items() if name in ConnectionOptions.__annotations__}
-    fallback = {name: value for name, value in options.items() if name in FallbackOptions.__annotations__}
+    fallback = {name: value for name, value in options.items() if name in LayerOptions.__annotations__}
     history = {name: value for name, value in options.items() if name not in connection and name not in fallback}
-    return cast(HistoryOptions, history), cast(ConnectionOptions, connection), cast(FallbackOptions, fallback)
+    return cast(HistoryOptions, history), cast(ConnectionOptions, connection), cast(LayerOptions, fallback)
 
 
 @dataclass(frozen=True)
-class FallbackPolicy:
-    """What happens while Redis cannot be reached; the options, checked and complete."""
+class LayerPolicy:
+    """What is between a store and Redis; the options, checked and complete."""
 
     fallback: bool | str | os.PathLike[str] = True
     max_journal: int = 10_000
+    near_cache: bool | int = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.fallback, bool) and not (
@@ -149,6 +153,13 @@ class FallbackPolicy:
         ):
             raise ValueError(f"fallback must be True, False or the path of a file, not {self.fallback!r}")
         check_count("max_journal", self.max_journal)
+        if not isinstance(self.near_cache, bool):
+            check_count("near_cache", self.near_cache)
+
+    @property
+    def remembered(self) -> int:
+        """About how many bytes of windows to keep."""
+        return 32 * 2**20 if isinstance(self.near_cache, bool) else self.near_cache
 
     @property
     def path(self) -> str | None:
