@@ -16,8 +16,7 @@ from langchain_memstore.backends.cluster import ClusterBackend
 from langchain_memstore.backends.connections import Borrowed, Connections
 from langchain_memstore.backends.nodes import Cluster
 from langchain_memstore.backends.redis import RedisBackend
-from langchain_memstore.testing import Run
-from langchain_memstore.testing_values import ValueConformance
+from langchain_memstore.testing import Run, ValueConformance
 
 from .servers import FAMILY_RIGHTS, PASSWORD, USER, Server, every_server
 from .topologies import ClusterOfServers, WatchedServers

@@ -8,8 +8,7 @@ import pytest
 
 from langchain_memstore.backends.fallback import FallbackBackend
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.testing import BackendConformance
-from langchain_memstore.testing_values import ValueConformance
+from langchain_memstore.testing import BackendConformance, ValueConformance
 
 from .unsteady import Unsteady, falling_back
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.stores import BaseStore
@@ -20,13 +21,6 @@ from langchain_memstore.kv import KeyValueStore
 from langchain_memstore.ops.kv import Set
 from langchain_memstore.ops.server import SlowLog
 from langchain_memstore.testing import HOSTILE_IDS
-
-
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -11,19 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from clock import Clock
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_memstore import Memstore
 from langchain_memstore.backends.local import LocalBackend
-
-
-class Clock:
-    now = 1e9
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -1,12 +1,4 @@
-"""The suite of the key-value family, that every backend, and every wrapper of one, passes. It needs pytest and limits.
-
-from langchain_memstore.testing_values import ValueConformance
-
-class TestMyValues(ValueConformance):
-@pytest.fixture
-def backend(self):
-...
-"""
+"""The suite of the key-value family; it needs limits."""
 
 from __future__ import annotations
 
@@ -19,24 +11,15 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import Namespace, RecordPattern, SessionKeys, SessionPattern, ValuePattern
 from langchain_memstore.ops.kv import Exists, Expire, Get, Left, Set, Unlink
 from langchain_memstore.ops.limit import Hit
-from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
 from langchain_memstore.ops.once import Delete, Increment, SetNew
 from langchain_memstore.ops.records import HEAD, UpdateRecord
 from langchain_memstore.ops.server import Info, SlowLog
 from langchain_memstore.ops.session import RegisterTurn
-from langchain_memstore.testing import HOSTILE_IDS, MINUTE, Execute, Faces
+from langchain_memstore.testing.faces import HOSTILE_IDS, MINUTE, Execute, Faces
+from langchain_memstore.testing.talk import scan
 
 BIG = 2**63 - 1
-
-
-def _names(execute: Execute, pattern: SessionPattern) -> set[str]:
-    page = execute(Scan(pattern, 0, 10))
-    found = list(page.names)
-    while page.cursor:
-        page = execute(Scan(pattern, page.cursor, 10))
-        found += page.names
-    return set(found)
 
 
 class ValueConformance(Faces):
@@ -110,10 +93,10 @@ class ValueConformance(Faces):
         for other in (Namespace(space.prefix, "kv/kv"), Namespace(f"{space.prefix}x", "kv")):
             execute(Set(((other.key("other"), b""),), MINUTE))
         execute(Set(tuple((space.key(name), b"") for name in HOSTILE_IDS), MINUTE))
-        assert _names(execute, ValuePattern(space.prefix)) == set(HOSTILE_IDS)
-        assert _names(execute, ValuePattern(space.prefix, "a*")) == {"a}b", "a:{b", "a\\*"}
-        assert _names(execute, ValuePattern(space.prefix, "*", "kv/kv")) == {"other"}
-        assert _names(execute, SessionPattern(space.prefix)) == {"session"}
+        assert scan(execute, ValuePattern(space.prefix), count=10) == set(HOSTILE_IDS)
+        assert scan(execute, ValuePattern(space.prefix, "a*"), count=10) == {"a}b", "a:{b", "a\\*"}
+        assert scan(execute, ValuePattern(space.prefix, "*", "kv/kv"), count=10) == {"other"}
+        assert scan(execute, SessionPattern(space.prefix), count=10) == {"session"}
 
     def test_records(self, execute: Execute, space: Namespace) -> None:
         """An update keeps when a record was created."""
@@ -125,7 +108,7 @@ class ValueConformance(Faces):
         assert execute(Get((key,))) == [HEAD + b'then","data":2}']
         assert MINUTE - 20_000 < execute(Left((key,))) <= MINUTE
         pattern = RecordPattern(space.prefix, conversation_id="c")
-        assert _names(execute, pattern) == {key} and pattern.parse(key) == ("c", "TYPE")
+        assert scan(execute, pattern) == {key} and pattern.parse(key) == ("c", "TYPE")
         execute(Set(((key, b'{"data":1}'),), None))
         with pytest.raises(BackendError, match="it is not a record"):
             execute(update)
