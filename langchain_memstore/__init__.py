@@ -18,9 +18,13 @@ if TYPE_CHECKING:
         BackendFull,
         BackendUnavailable,
         DecryptError,
+        LockLost,
+        LockTaken,
         MemstoreError,
         MessageDecodeError,
         MessageEncodeError,
+        ValueDecodeError,
+        ValueEncodeError,
     )
     from langchain_memstore.history import (
         ChatMessageHistory,
@@ -44,6 +48,8 @@ _HOMES = {
     "ChatMessageHistory": "history",
     "DecryptError": "errors",
     "LocalChatMessageHistory": "history",
+    "LockLost": "errors",
+    "LockTaken": "errors",
     "MemstoreError": "errors",
     "Memstore": "memstore",
     "MemstoreSettings": "settings",
@@ -56,6 +62,8 @@ _HOMES = {
     "Snapshot": "snapshot",
     "Status": "backends.base",
     "SummaryFailure": "backends.base",
+    "ValueDecodeError": "errors",
+    "ValueEncodeError": "errors",
 }
 
 __all__ = [
@@ -67,6 +75,8 @@ __all__ = [
     "ChatMessageHistory",
     "DecryptError",
     "LocalChatMessageHistory",
+    "LockLost",
+    "LockTaken",
     "Memstore",
     "MemstoreError",
     "MemstoreSettings",
@@ -79,6 +89,8 @@ __all__ = [
     "Snapshot",
     "Status",
     "SummaryFailure",
+    "ValueDecodeError",
+    "ValueEncodeError",
     "__version__",
 ]
 

@@ -3,6 +3,10 @@
     MemstoreError
     ├── MessageEncodeError (also a ValueError)    a message cannot be stored without loss
     ├── MessageDecodeError (also a ValueError)    a stored entry is not a message
+    ├── ValueEncodeError (also a ValueError)      a value cannot be stored without loss
+    ├── ValueDecodeError (also a ValueError)      a key holds what is not a value of this package
+    ├── LockTaken (also a TimeoutError)           another has had the lock for as long as one would wait
+    ├── LockLost                                  a lock's time ran out before it was given up
     ├── DecryptError                              what is stored does not decrypt with the keys at hand
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
@@ -27,6 +31,22 @@ class MessageEncodeError(MemstoreError, ValueError):
 
 class MessageDecodeError(MemstoreError, ValueError):
     """A stored entry cannot be read back as a message."""
+
+
+class ValueEncodeError(MemstoreError, ValueError):
+    """A value cannot be stored and come back equal; nothing was written."""
+
+
+class ValueDecodeError(MemstoreError, ValueError):
+    """What a key holds cannot be read back as a value."""
+
+
+class LockTaken(MemstoreError, TimeoutError):
+    """Another has had the lock for as long as the caller would wait."""
+
+
+class LockLost(MemstoreError):
+    """The time of a lock ran out before it was given up: another may have had it meanwhile."""
 
 
 class DecryptError(MemstoreError):

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.conversation import Conversation
 from langchain_memstore.keys import check_name
-from langchain_memstore.options import FallbackPolicy, HistoryOptions, Policy, RedisOptions, split_options
+from langchain_memstore.options import HistoryOptions, LayerPolicy, Policy, RedisOptions, split_options
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
@@ -80,7 +80,7 @@ class RedisChatMessageHistory(ChatMessageHistory):
         redis_client: A client to borrow in place of a URL, as in `Memstore.from_client`; it is never closed.
         async_client: An async client to borrow; without one, the async methods make connections like those of
             `redis_client`.
-        **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
+        **options: See `HistoryOptions`, `ConnectionOptions` and `LayerOptions`.
 
     Raises:
         ValueError: An argument makes no sense.
@@ -104,9 +104,9 @@ class RedisChatMessageHistory(ChatMessageHistory):
         policy = Policy(**history)
         check_name("session_id", session_id)
         backend = (
-            redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), policy.key_ring)
+            redis_of_clients(redis_client, async_client, LayerPolicy(**fallback), policy.key_ring)
             if redis_client is not None or async_client is not None
-            else redis_of_url(url or redis_url, connection, FallbackPolicy(**fallback), policy.key_ring)
+            else redis_of_url(url or redis_url, connection, LayerPolicy(**fallback), policy.key_ring)
         )
         super().__init__(session_id, backend, policy, compactor_for(backend, policy))
 

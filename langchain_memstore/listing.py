@@ -1,4 +1,4 @@
-"""Going through the sessions of a store, page by page."""
+"""Going through the names of a store, page by page."""
 
 from __future__ import annotations
 
@@ -17,19 +17,40 @@ def list_sessions(backend: Backend, pattern: SessionPattern) -> Iterator[Session
         backend: Where the sessions are kept.
         pattern: Which sessions.
     """
-    listing = _Listing(pattern)
-    while (scan := listing.next_page()) is not None:
-        if session_ids := listing.fresh(backend.execute(scan)):
-            yield from backend.execute(listing.stats(session_ids))
+    for names in list_names(backend, pattern):
+        yield from backend.execute(_stats(pattern, names))
 
 
 async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIterator[SessionInfo]:
     """List sessions; the async face of `list_sessions`."""
+    async for names in alist_names(backend, pattern):
+        for info in await backend.aexecute(_stats(pattern, names)):
+            yield info
+
+
+def list_names(backend: Backend, pattern: SessionPattern) -> Iterator[list[str]]:
+    """List the names that match, some at a time; every one that exists all the while is listed once.
+
+    Args:
+        backend: Where they are kept.
+        pattern: Which names.
+    """
     listing = _Listing(pattern)
     while (scan := listing.next_page()) is not None:
-        if session_ids := listing.fresh(await backend.aexecute(scan)):
-            for info in await backend.aexecute(listing.stats(session_ids)):
-                yield info
+        if fresh := listing.fresh(backend.execute(scan)):
+            yield fresh
+
+
+async def alist_names(backend: Backend, pattern: SessionPattern) -> AsyncIterator[list[str]]:
+    """List the names that match; the async face of `list_names`."""
+    listing = _Listing(pattern)
+    while (scan := listing.next_page()) is not None:
+        if fresh := listing.fresh(await backend.aexecute(scan)):
+            yield fresh
+
+
+def _stats(pattern: SessionPattern, session_ids: list[str]) -> Stats:
+    return Stats(tuple(SessionKeys(pattern.prefix, session_id) for session_id in session_ids))
 
 
 def glimpse_sessions(
@@ -53,7 +74,7 @@ def glimpse_sessions(
         room = most - len(found)
         if session_ids and room:
             last_used = session_ids[-room:]  # the last used stand last, where the store is in the process
-            infos = backend.execute(listing.stats(last_used))
+            infos = backend.execute(_stats(pattern, last_used))
             found += infos
         if len(session_ids) > room or (time.monotonic() >= deadline and not listing.is_over):
             return found, False
@@ -61,7 +82,7 @@ def glimpse_sessions(
 
 
 class _Listing:
-    """Where a listing of sessions has come to."""
+    """Where a listing has come to."""
 
     def __init__(self, pattern: SessionPattern) -> None:
         self._pattern = pattern
@@ -78,12 +99,8 @@ class _Listing:
         return None if self.is_over else Scan(self._pattern, self._cursor or 0)
 
     def fresh(self, page: Page) -> list[str]:
-        """Return those sessions of a page that were not listed before."""
+        """Return the names of a page that were not listed before."""
         self._cursor = page.cursor
-        fresh = [session_id for session_id in dict.fromkeys(page.session_ids) if session_id not in self._seen]
+        fresh = [name for name in dict.fromkeys(page.names) if name not in self._seen]
         self._seen.update(fresh)
         return fresh
-
-    def stats(self, session_ids: list[str]) -> Stats:
-        """Return the look at some sessions."""
-        return Stats(tuple(SessionKeys(self._pattern.prefix, session_id) for session_id in session_ids))

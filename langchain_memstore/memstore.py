@@ -13,12 +13,13 @@ from langchain_memstore.backends.base import Backend, Status
 from langchain_memstore.backends.opening import LOCAL, backend_of_url
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.kv.factories import KeyValueFamily
 from langchain_memstore.listing import alist_sessions, glimpse_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
     ClientOptions,
-    FallbackPolicy,
     HistoryOptions,
+    LayerPolicy,
     Options,
     Policy,
     check_count,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 GLIMPSE = 1000, 1.0  # sessions and seconds, after which a store that shows itself looks no further
 
 
-class Memstore(Shown):
+class Memstore(KeyValueFamily, Shown):
     """A store of conversations.
 
     Serves threads and event loops alike, and any number of them. Use it as a context manager, sync or async, or close
@@ -61,14 +62,14 @@ class Memstore(Shown):
             url: `memory://` (in the process, for this store alone), `memory://<name>` (in the process, for all stores
                 of that name), `redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://host:port,host:port`,
                 `redis+sentinel://host:port,host:port/service/db`; or these with `rediss+`.
-            **options: See `HistoryOptions`, `ConnectionOptions` and `FallbackOptions`.
+            **options: See `HistoryOptions`, `ConnectionOptions` and `LayerOptions`.
 
         Raises:
             ValueError: The URL or an option makes no sense.
         """
         history, connection, fallback = split_options(options)
         key_ring = Policy(**history).key_ring
-        return cls(backend_of_url(url, connection, FallbackPolicy(**fallback), key_ring), **history)
+        return cls(backend_of_url(url, connection, LayerPolicy(**fallback), key_ring), **history)
 
     @classmethod
     def from_env(cls, **options: Unpack[Options]) -> Self:
@@ -84,7 +85,12 @@ class Memstore(Shown):
 
         settings = MemstoreSettings.load()
         merged: Options = {**settings.options(), **options}
-        return cls.from_url(settings.url(), **merged)
+        try:
+            return cls.from_url(settings.url(), **merged)
+        except ValueError as error:
+            if settings.redis_url is None or "URL" not in str(error):  # an option is wrong
+                raise
+            raise ValueError(f"the environment (or .env) cannot be used: REDIS_URL: {error}") from None
 
     @classmethod
     def from_client(cls, redis_client: Any = None, async_client: Any = None, **options: Unpack[ClientOptions]) -> Self:
@@ -94,7 +100,7 @@ class Memstore(Shown):
             redis_client: A `redis.Redis`, of a server or of `Sentinel.master_for`, or a `redis.RedisCluster`.
             async_client: The same of `redis.asyncio`. For the face that no client is given for, connections with the
                 same settings are made; and of a cluster's client, its settings are taken for both.
-            **options: See `HistoryOptions` and `FallbackOptions`.
+            **options: See `HistoryOptions` and `LayerOptions`.
 
         Raises:
             ValueError: No client is given, or an option makes no sense.
@@ -105,7 +111,7 @@ class Memstore(Shown):
         if connection:
             raise ValueError(f"{', '.join(connection)} cannot be set here: the clients have connections of their own")
         key_ring = Policy(**history).key_ring
-        return cls(redis_of_clients(redis_client, async_client, FallbackPolicy(**fallback), key_ring), **history)
+        return cls(redis_of_clients(redis_client, async_client, LayerPolicy(**fallback), key_ring), **history)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"

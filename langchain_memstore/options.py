@@ -72,7 +72,7 @@ class WindowOptions(TypedDict, total=False):
     """What a read does with an entry that is not a message: `skip` it with a logged warning (the default), or `raise`
     MessageDecodeError."""
     encryption_keys: EncryptionKeys | None
-    """Encrypt messages and summaries: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
+    """Encrypt messages, summaries and values: keys of 32 bytes each, as bytes or as url-safe base64 text, such as
     `Fernet.generate_key()` gives. The first encrypts, all decrypt. None: no encryption (the default)."""
     accept_plaintext: bool
     """Whether a history with `encryption_keys` also reads what is not encrypted, as it was stored before there were
@@ -102,8 +102,8 @@ class ConnectionOptions(TypedDict, total=False):
     """Seconds to wait for a connection; None: as long as it takes. Default: 5."""
 
 
-class FallbackOptions(TypedDict, total=False):
-    """What happens while Redis cannot be reached.
+class LayerOptions(TypedDict, total=False):
+    """What is between a store and Redis.
 
     Out-of-range values raise ValueError at construction.
     """
@@ -114,13 +114,16 @@ class FallbackOptions(TypedDict, total=False):
     BackendUnavailable."""
     max_journal: int
     """The most operations that wait for Redis; past that, a write raises BackendUnavailable. Default: 10,000."""
+    near_cache: bool | int
+    """Whether the process keeps the windows of recently used sessions, and asks Redis only for what came since: True,
+    up to 32 MiB of them, or the most bytes to keep. Default: False."""
 
 
-class ClientOptions(HistoryOptions, FallbackOptions, total=False):
+class ClientOptions(HistoryOptions, LayerOptions, total=False):
     """Every option of a store that borrows clients."""
 
 
-class RedisOptions(WindowOptions, ConnectionOptions, FallbackOptions, total=False):
+class RedisOptions(WindowOptions, ConnectionOptions, LayerOptions, total=False):
     """What `RedisChatMessageHistory` takes beside its own arguments."""
 
 
@@ -128,20 +131,21 @@ class Options(ClientOptions, ConnectionOptions, total=False):
     """Every option of a store that is made from a URL."""
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[HistoryOptions, ConnectionOptions, FallbackOptions]:
+def split_options(options: Mapping[str, Any]) -> tuple[HistoryOptions, ConnectionOptions, LayerOptions]:
     """Part the options of a history, of its connections, and of outages."""
     connection = {name: value for name, value in options.items() if name in ConnectionOptions.__annotations__}
-    fallback = {name: value for name, value in options.items() if name in FallbackOptions.__annotations__}
+    fallback = {name: value for name, value in options.items() if name in LayerOptions.__annotations__}
     history = {name: value for name, value in options.items() if name not in connection and name not in fallback}
-    return cast(HistoryOptions, history), cast(ConnectionOptions, connection), cast(FallbackOptions, fallback)
+    return cast(HistoryOptions, history), cast(ConnectionOptions, connection), cast(LayerOptions, fallback)
 
 
 @dataclass(frozen=True)
-class FallbackPolicy:
-    """What happens while Redis cannot be reached; the options, checked and complete."""
+class LayerPolicy:
+    """What is between a store and Redis; the options, checked and complete."""
 
     fallback: bool | str | os.PathLike[str] = True
     max_journal: int = 10_000
+    near_cache: bool | int = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.fallback, bool) and not (
@@ -149,6 +153,13 @@ class FallbackPolicy:
         ):
             raise ValueError(f"fallback must be True, False or the path of a file, not {self.fallback!r}")
         check_count("max_journal", self.max_journal)
+        if not isinstance(self.near_cache, bool):
+            check_count("near_cache", self.near_cache)
+
+    @property
+    def remembered(self) -> int:
+        """About how many bytes of windows to keep."""
+        return 32 * 2**20 if isinstance(self.near_cache, bool) else self.near_cache
 
     @property
     def path(self) -> str | None:
@@ -213,12 +224,12 @@ class Policy:
     @property
     def ttl_ms(self) -> int | None:
         """The TTL in milliseconds; None: no expiry."""
-        return None if self.ttl is None else _milliseconds(self.ttl)
+        return None if self.ttl is None else milliseconds(self.ttl)
 
     @property
     def lease_ms(self) -> int:
         """The lease time in milliseconds."""
-        return _milliseconds(self.lease_time)
+        return milliseconds(self.lease_time)
 
     @property
     def key_ring(self) -> KeyRing | None:
@@ -243,7 +254,8 @@ class Policy:
         return replace(self, **options) if options else self
 
 
-def _milliseconds(duration: float | timedelta) -> int:
+def milliseconds(duration: float | timedelta) -> int:
+    """Return a number of seconds, or a timedelta, in milliseconds; at least one."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     return max(1, round(seconds * 1000))
 

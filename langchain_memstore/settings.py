@@ -30,7 +30,7 @@ class MemstoreSettings(BaseSettings):
     """Where conversations are kept."""
     redis_url: SecretStr | None = None
     """The whole address; the variables below are for when there is none."""
-    redis_host: str | None = None
+    redis_host: str | None = Field(None, pattern=r"^[^\s/@?#]+$")
     """The server's name or address."""
     redis_port: int = Field(6379, ge=1, le=65535)
     """The server's port."""

@@ -57,7 +57,7 @@ def pack(value: Any, path: str) -> Any:
 def _refusal(value: Any, path: str) -> MessageEncodeError:
     return MessageEncodeError(
         f"{path} is of {type(value).__module__}.{type(value).__qualname__}, which cannot be stored and come back equal;"
-        " convert it to plain values (for a pydantic model: .model_dump()) before adding the message"
+        " convert it to plain values first (for a pydantic model: .model_dump())"
     )
 
 

@@ -39,7 +39,7 @@ def python_blocks(page: str = "README.md") -> list[Block]:
     ]
 
 
-def table(heading: str) -> list[list[str]]:
+def table(heading: str, text: str = README) -> list[list[str]]:
     """Return the rows, as their cells, of every table whose first column has a heading."""
-    found = re.findall(rf"^\| {heading} \|.*\n\|.*\n((?:\|.*\n)+)", README, re.MULTILINE)
+    found = re.findall(rf"^\| {heading} \|.*\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in "".join(found).splitlines()]

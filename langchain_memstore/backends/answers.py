@@ -78,8 +78,7 @@ def _line_of(error: Exception, op: Op[Any]) -> str:
 
 def translate(error: Exception, op: Op[Any]) -> BackendError:
     """Return the error to raise at the caller of an operation, for one of redis-py's or of the system."""
-    keys = getattr(op, "keys", None)
-    where = "Redis" if keys is None else f"Redis, for session {keys.session_id!r} (prefix {keys.prefix!r})"
+    where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
     if isinstance(error, REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
     if isinstance(error, LOST):

@@ -86,6 +86,8 @@ class ClusterBackend(RemoteBackend):
         """Send an operation to where its keys are, and return the answers."""
         if isinstance(op, (Scan, ScanKeys)):
             return (yield from self._scan(op))
+        if op.everywhere:
+            return (yield from self._ask_all(op))
         commands = commands_of(op)
         if op.script is not None or op.atomic:
             units = [_Unit(_slot(op), commands)]
@@ -175,6 +177,20 @@ class ClusterBackend(RemoteBackend):
             at += cursor == 0
             done = at == len(masters)
             return [[0 if done else version << 96 | at << 64 | cursor, keys]]
+
+    def _ask_all(self, op: Op[Any]) -> Generator[Exchange | float, Any, list[Any]]:
+        """Send an operation to every master, and return the answers of all."""
+        losses, until = 0, time.monotonic() + PATIENCE
+        while True:
+            try:
+                yield from self._ask_for_slots()
+                replies: list[Any] = []
+                for master in self._cluster.masters:
+                    replies += yield Exchange(self._cluster.node(master.address), op.commands())
+                return replies
+            except (*LOST, ClusterDownError) as error:
+                losses += 1
+                yield pause(error, losses, until)
 
     def _ask_for_slots(self) -> Generator[Exchange | float, Any, None]:
         """Ask the nodes, until one answers, which of them serve what."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -14,6 +15,8 @@ from langchain_memstore.backends.cluster import ClusterBackend
 from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.file_journal import FileJournal
 from langchain_memstore.backends.journal import Journal
+from langchain_memstore.backends.last_known import LastKnown
+from langchain_memstore.backends.near_cache import NearCacheBackend
 from langchain_memstore.backends.nodes import Cluster
 from langchain_memstore.backends.outage import PAUSE, Outage, Step, atake, take
 from langchain_memstore.backends.redis import RedisBackend
@@ -21,7 +24,7 @@ from langchain_memstore.backends.shared import Shared
 from langchain_memstore.backends.steps import adrive, drive
 from langchain_memstore.errors import BackendClosed, BackendUnavailable
 from langchain_memstore.ops.base import Op
-from langchain_memstore.options import FallbackPolicy
+from langchain_memstore.options import LayerPolicy
 
 if TYPE_CHECKING:
     from langchain_memstore.encryption import KeyRing
@@ -34,14 +37,12 @@ _outages: weakref.WeakKeyDictionary[Shared, dict[tuple[Any, ...], Outage]] = wea
 _outages_lock = threading.Lock()
 
 
-def backend_over(
-    connections: Connections | Cluster, policy: FallbackPolicy, key_ring: KeyRing | None = None
-) -> Backend:
+def backend_over(connections: Connections | Cluster, policy: LayerPolicy, key_ring: KeyRing | None = None) -> Backend:
     """Make a backend over connections to Redis, without connecting yet.
 
     Args:
         connections: How to reach it.
-        policy: What happens while it cannot be reached. All backends of one Redis and policy share the journal.
+        policy: What is between. All backends of one Redis and policy share the journal, and what is known.
         key_ring: The keys by which a journal in a file is encrypted; None: it is not.
 
     Raises:
@@ -53,16 +54,22 @@ def backend_over(
         else functools.partial(RedisBackend, connections)
     )
     if policy.fallback is False:
-        return make_backend()
+        if policy.near_cache is False:
+            return make_backend()
+        known = LastKnown(policy.remembered, time.time)
+        return NearCacheBackend(make_backend(), lambda: known, notes=True)
     with _outages_lock:
         outages = _outages.setdefault(connections.home, {})
-        key = policy.path, policy.max_journal, key_ring and policy.path and key_ring.names
+        key = policy.path, policy.max_journal, policy.remembered, key_ring and policy.path and key_ring.names
         if key not in outages:
-            outages[key] = Outage(functools.partial(_journal, policy, key_ring))
-        return FallbackBackend(make_backend(), outages[key], make_backend)
+            outages[key] = Outage(functools.partial(_journal, policy, key_ring), remembered=policy.remembered)
+        outage, primary = outages[key], make_backend()
+        if policy.near_cache is not False:
+            primary = NearCacheBackend(primary, lambda: outage.known, notes=False)
+        return FallbackBackend(primary, outage, make_backend)
 
 
-def _journal(policy: FallbackPolicy, key_ring: KeyRing | None) -> Journal:
+def _journal(policy: LayerPolicy, key_ring: KeyRing | None) -> Journal:
     if policy.path is None:
         return Journal(policy.max_journal)
     return FileJournal(policy.path, policy.max_journal, key_ring.cipher("journal") if key_ring else None)

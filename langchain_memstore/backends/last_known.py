@@ -1,4 +1,4 @@
-"""What the process last knew of the sessions that it used recently."""
+"""What the process last knew of the sessions that it used recently: for an outage, and for the near cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Known:
         size: About how many bytes it takes.
     """
 
-    __slots__ = ("at", "data", "keys", "size", "state", "writes")
+    __slots__ = ("at", "data", "keys", "size", "writes")
 
     def __init__(self, keys: SessionKeys, data: SessionData | None, at: int, size: int) -> None:
         self.keys = keys
@@ -38,13 +38,12 @@ class _Known:
         self.at = at
         self.size = size
         self.writes: list[SessionOp[Any]] = []
-        self.state: tuple[int, int, int] | None = None if data is None else _state(data)
-        """How many entries there are, were appended, and turns; None: nobody has told since the last write."""
 
     def session(self) -> Session:
         """Make the session of it."""
-        session = Session(epoch="known", created=self.at, updated=self.at)
+        session = Session(created=self.at, updated=self.at)
         if (data := self.data) is not None:
+            session.epoch = data.epoch or "known"  # another package made it
             session.messages = data.entries.copy()
             session.summary, session.turns, session.total = data.summary, data.turns, data.total
             session.away, session.summarized, session.lost = data.evicted, data.summarized, data.lost
@@ -86,15 +85,22 @@ class LastKnown:
             while self._noted:
                 op, result, at = self._noted.popleft()
                 now = int(at * 1000)
-                if type(op) is Append:
-                    self._note_write(op, result[:3], now)
-                elif isinstance(op, Read):
+                if isinstance(op, Read):
                     if op.window:
                         self._note_read(op.keys, result, now)
                 elif isinstance(op, (Clear, Restore)):
                     self._forget(op.keys.meta)
                 elif isinstance(op, SessionOp) and result is not False:  # a commit whose claim was void is nothing
-                    self._note_write(op, None, now)
+                    self._note_write(op, now)
+
+    def last(self, keys: SessionKeys) -> tuple[SessionData, int] | None:
+        """Return what the last read of a session returned, and how many entries this process has appended since."""
+        self._take_in()
+        with self._lock:
+            known = self._sessions.get(keys.meta)
+            if known is None or known.data is None:
+                return None
+            return known.data, sum(len(op.entries) for op in known.writes if isinstance(op, Append))
 
     def sessions(self) -> Iterator[tuple[SessionKeys, Session]]:
         """Make the sessions that are known, those first that were used longest ago."""
@@ -105,23 +111,12 @@ class LastKnown:
 
     def _note_read(self, keys: SessionKeys, data: SessionData, now: int) -> None:
         meta = keys.meta
-        known = self._sessions.get(meta)
-        if (
-            known is not None
-            and known.data is not None
-            and known.state == _state(data)
-            and known.data.summary == data.summary
-            and len(known.writes) <= MOST_WRITES // 2
-        ):
-            self._sessions.move_to_end(meta)  # it is as it was known to be: what is held stays, the new is let go
-            known.data, known.at = known.data._replace(left=data.left), now
-            return
         self._forget(meta)
         if any(data):
             known = self._sessions[meta] = _Known(keys, data, now, _size(data.entries))
             self._grow(known.size)
 
-    def _note_write(self, op: SessionOp[Any], state: tuple[int, int, int] | None, now: int) -> None:
+    def _note_write(self, op: SessionOp[Any], now: int) -> None:
         meta = op.keys.meta
         known = self._sessions.get(meta)
         if known is None:
@@ -131,7 +126,6 @@ class LastKnown:
         else:
             self._sessions.move_to_end(meta)
         known.writes.append(op)
-        known.state = state
         size = ENTRY + (_size(op.entries) if isinstance(op, Append) else 0)
         known.size += size
         self._grow(size)
@@ -144,7 +138,6 @@ class LastKnown:
         known.data = Read(known.keys, None, refresh=False).apply(known.session(), now)
         known.at, known.size = now, _size(known.data.entries)
         known.writes.clear()
-        known.state = _state(known.data)
         self._size += known.size
 
     def _forget(self, meta: str) -> None:
@@ -156,10 +149,6 @@ class LastKnown:
         while self._size > self._most:
             _, gone = self._sessions.popitem(last=False)
             self._size -= gone.size
-
-
-def _state(data: SessionData) -> tuple[int, int, int]:
-    return len(data.entries), data.total, data.turns
 
 
 def _size(entries: Sequence[bytes]) -> int:

@@ -10,6 +10,8 @@ from typing import TypeVar
 from langchain_memstore.backends.base import Status
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.expiring import Values
+from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.sessions import Session, Sessions
 from langchain_memstore.options import check_count
 
@@ -20,16 +22,24 @@ _shared_lock = threading.Lock()
 
 
 class LocalBackend:
-    """Keeps sessions inside the process.
+    """Keeps sessions and values inside the process.
 
     Args:
         max_sessions: The most sessions to hold; past that the least recently used go.
+        max_values: The most values of the key-value family to hold; past that the least recently used go.
         clock: Tells the time, in seconds since 1970.
     """
 
-    def __init__(self, *, max_sessions: int = 100_000, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        max_sessions: int = 100_000,
+        max_values: int = 100_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         check_count("max_sessions", max_sessions)
-        self._sessions = Sessions(max_sessions)
+        check_count("max_values", max_values)
+        self._held = Held(Sessions(max_sessions), Values(max_values))
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -40,7 +50,7 @@ class LocalBackend:
             return _shared.setdefault(name, cls())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(sessions={len(self._sessions)})"
+        return f"{type(self).__name__}(sessions={len(self._held.sessions)})"
 
     @property
     def status(self) -> Status:
@@ -51,8 +61,12 @@ class LocalBackend:
         """Execute an operation under the lock."""
         with self._lock:
             now = int(self._clock() * 1000)
-            self._sessions.expire(now)
-            return op.run(self._sessions, now)
+            self._held.expire(now)
+            started = time.perf_counter()
+            try:
+                return op.run(self._held, now)
+            finally:
+                self._held.activity.note(type(op).__name__, now, time.perf_counter() - started)
 
     async def aexecute(self, op: Op[R]) -> R:
         """Execute an operation; it takes microseconds, so the event loop does it itself."""
@@ -62,7 +76,7 @@ class LocalBackend:
         """Hold sessions that were made elsewhere."""
         with self._lock:
             for keys, session in sessions:
-                self._sessions.keep(keys, session)
+                self._held.sessions.keep(keys, session)
 
     def close(self) -> None:
         """Keep everything: there is nothing to let go of."""

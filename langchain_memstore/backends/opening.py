@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.options import ConnectionOptions, FallbackPolicy
+from langchain_memstore.options import ConnectionOptions, LayerPolicy
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.connections import Connections
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOCAL = "memory://"
 
 
-def backend_of_url(url: str, options: ConnectionOptions, fallback: FallbackPolicy, key_ring: KeyRing | None) -> Backend:
+def backend_of_url(url: str, options: ConnectionOptions, fallback: LayerPolicy, key_ring: KeyRing | None) -> Backend:
     """Make the backend of a URL, without connecting yet.
 
     Args:
@@ -34,7 +34,7 @@ def backend_of_url(url: str, options: ConnectionOptions, fallback: FallbackPolic
     return redis_of_url(url, options, fallback, key_ring)
 
 
-def redis_of_url(url: str, options: ConnectionOptions, fallback: FallbackPolicy, key_ring: KeyRing | None) -> Backend:
+def redis_of_url(url: str, options: ConnectionOptions, fallback: LayerPolicy, key_ring: KeyRing | None) -> Backend:
     """Make the backend of a Redis URL, without connecting yet.
 
     Args:
@@ -58,7 +58,7 @@ def redis_of_url(url: str, options: ConnectionOptions, fallback: FallbackPolicy,
     return backend_over(Connections.of_url(url, **options), fallback, key_ring)
 
 
-def redis_of_clients(client: Any, async_client: Any, fallback: FallbackPolicy, key_ring: KeyRing | None) -> Backend:
+def redis_of_clients(client: Any, async_client: Any, fallback: LayerPolicy, key_ring: KeyRing | None) -> Backend:
     """Make the backend over clients that someone else owns.
 
     Args:

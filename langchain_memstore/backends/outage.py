@@ -28,13 +28,13 @@ from langchain_memstore.errors import (
     BackendUnavailable,
 )
 from langchain_memstore.ops.base import Op
+from langchain_memstore.options import LayerPolicy
 
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.005  # seconds between two looks at how far a replay has come
-REMEMBERED = 32 * 2**20  # bytes of windows that an outage may find in the process
 
 Step = float | Journal | Op[Any]
 """A number of seconds to pause, a journal to sync, or an operation to execute, whose result is sent back."""
@@ -81,7 +81,7 @@ class Outage:
         *,
         clock: Callable[[], float] = time.time,
         breaker: CircuitBreaker | None = None,
-        remembered: int = REMEMBERED,
+        remembered: int = LayerPolicy().remembered,
     ) -> None:
         self._make_journal = make_journal
         self._clock = clock

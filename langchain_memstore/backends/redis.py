@@ -114,7 +114,7 @@ class RedisBackend(RemoteBackend):
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
         commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
-        while True:
+        while commands:
             try:
                 replies = exchange(self._connections, commands)
                 if isinstance(replies[-1], NoScriptError):
@@ -125,11 +125,12 @@ class RedisBackend(RemoteBackend):
             except LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)
                 time.sleep(pause(error, losses, until))
+        return []
 
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
         commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
-        while True:
+        while commands:
             try:
                 replies = await aexchange(self._connections, commands)
                 if isinstance(replies[-1], NoScriptError):
@@ -140,3 +141,4 @@ class RedisBackend(RemoteBackend):
             except LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)
                 await asyncio.sleep(pause(error, losses, until))
+        return []

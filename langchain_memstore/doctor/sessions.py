@@ -90,7 +90,7 @@ def _listed(backend: Backend, pattern: SessionPattern) -> set[str]:
     scan = Scan(pattern)
     while True:
         page = backend.execute(scan)
-        found.update(page.session_ids)
+        found.update(page.names)
         if page.cursor == 0:
             return found
         scan = Scan(pattern, page.cursor)
@@ -116,7 +116,7 @@ def _session_id(key: bytes, pattern: SessionPattern) -> str | None:
     except UnicodeDecodeError:  # somebody else's key
         return None
     kind = text[: text.find("{")].rstrip(":").rpartition(":")[2]
-    session_id = pattern.session_id(text.replace(f":{kind}:{{", ":meta:{", 1)) if kind else None
+    session_id = pattern.name(text.replace(f":{kind}:{{", ":meta:{", 1)) if kind else None
     return session_id if session_id and text in SessionKeys(pattern.prefix, session_id).siblings() else None
 
 

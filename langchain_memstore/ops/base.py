@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from langchain_memstore.ops.sessions import Sessions
+    from langchain_memstore.ops.held import Held
 
 R = TypeVar("R")
 
@@ -27,17 +27,19 @@ class Script:
     """A Lua script of this package.
 
     Args:
-        name: Its file in `langchain_memstore/lua`, without the ending. Every script follows on `common.lua`.
+        name: Its file in `langchain_memstore/lua`, without the ending.
+        after: The file on which it follows, with what it shares with others.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, after: str = "common") -> None:
         self.name = name
+        self._after = after
 
     @cached_property
     def source(self) -> bytes:
         """What the server runs."""
         folder = files("langchain_memstore") / "lua"
-        return b"".join((folder / f"{name}.lua").read_bytes() for name in ("common", self.name))
+        return b"".join((folder / f"{name}.lua").read_bytes() for name in (self._after, self.name))
 
     @cached_property
     def sha(self) -> str:
@@ -56,6 +58,8 @@ class Op(ABC, Generic[R]):
     """The script to call; None: the operation is a pipeline of `commands`."""
     atomic: ClassVar[bool] = True
     """Whether several commands run as one transaction."""
+    everywhere: ClassVar[bool] = False
+    """Whether a Cluster asks every master, and hands `decode` the answers of all, one after the other."""
     in_outage: ClassVar[InOutage]
     """What becomes of the operation while the store cannot be reached."""
 
@@ -63,6 +67,12 @@ class Op(ABC, Generic[R]):
     def target(self) -> Hashable:
         """What the operation is about: those about the same are replayed before the next of them may pass."""
         return getattr(self, "keys", None)
+
+    @property
+    def subject(self) -> str | None:
+        """What an error is to say that the operation is about; None: about nothing in particular."""
+        keys = getattr(self, "keys", None)
+        return None if keys is None else f"session {keys.session_id!r} (prefix {keys.prefix!r})"
 
     def arguments(self) -> Command:
         """Return what follows the script's name in EVALSHA: the number of keys, the keys, the arguments."""
@@ -77,11 +87,11 @@ class Op(ABC, Generic[R]):
         """Make the result of the script's reply, or of the list of the commands' replies."""
 
     @abstractmethod
-    def run(self, sessions: Sessions, now: int) -> R:
+    def run(self, held: Held, now: int) -> R:
         """Do the operation on what the process holds.
 
         Args:
-            sessions: All sessions.
+            held: All of it.
             now: The time, in milliseconds since 1970.
         """
 

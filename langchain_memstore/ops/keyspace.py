@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.sessions import Sessions
+from langchain_memstore.ops.held import Held
 
 
 class KeyPage(NamedTuple):
@@ -46,7 +46,7 @@ class ScanKeys(Op[KeyPage]):
         cursor, keys = reply[0]
         return KeyPage(int(cursor), tuple(keys))
 
-    def run(self, sessions: Sessions, now: int) -> KeyPage:
+    def run(self, held: Held, now: int) -> KeyPage:
         """Find no keys."""
         return KeyPage(0, ())
 
@@ -80,7 +80,7 @@ class ReadList(Op[Kept]):
         """Return the entries as they lie there."""
         return Kept(reply[0] or None, _left(reply[1]))
 
-    def run(self, sessions: Sessions, now: int) -> Kept:
+    def run(self, held: Held, now: int) -> Kept:
         """Find nothing."""
         return Kept(None, None)
 
@@ -106,7 +106,7 @@ class ReadDocuments(Op[list[Kept]]):
         """Return the JSON texts."""
         return [Kept(text, _left(left)) for text, left in zip(reply[::2], reply[1::2], strict=True)]
 
-    def run(self, sessions: Sessions, now: int) -> list[Kept]:
+    def run(self, held: Held, now: int) -> list[Kept]:
         """Find nothing."""
         return [Kept(None, None) for _ in self.documents]
 
@@ -131,7 +131,7 @@ class Ask(Op[Any]):
         """Return the answer."""
         return reply[0]
 
-    def run(self, sessions: Sessions, now: int) -> Any:
+    def run(self, held: Held, now: int) -> Any:
         """Answer nothing."""
         return None
 

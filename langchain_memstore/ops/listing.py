@@ -1,4 +1,4 @@
-"""The operations over many sessions: listing by cursor, and what is known of each."""
+"""The operations over many keys: listing by cursor, and what is known of each session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.sessions import Sessions
+from langchain_memstore.ops.held import Held
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Page:
 
     cursor: int
     """Where the next page starts; 0: there is none."""
-    session_ids: tuple[str, ...]
-    """The sessions found; one that is listed twice in a listing is one session."""
+    names: tuple[str, ...]
+    """The names found, of sessions their ids; one that is listed twice in a listing is one."""
 
 
 @dataclass(frozen=True)
 class Scan(Op[Page]):
-    """List a page of sessions.
+    """List a page of names: of sessions, or of values.
 
-    A listing sees every session that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/).
+    A listing sees every name that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/).
 
     Args:
-        pattern: Which sessions.
+        pattern: Which names.
         cursor: Where the page starts; 0: at the beginning.
         count: About how many keys the server looks at for one page.
     """
@@ -69,24 +69,21 @@ class Scan(Op[Page]):
         return [("SCAN", self.cursor, "MATCH", self.pattern.scan_pattern(), "COUNT", self.count)]
 
     def decode(self, reply: list[Any]) -> Page:
-        """Read the ids out of the keys."""
+        """Read the names out of the keys."""
         cursor, keys = reply[0]
-        found = map(self._session_id, keys)
-        return Page(int(cursor), tuple(session_id for session_id in found if session_id))
+        return Page(int(cursor), tuple(name for name in map(self._name, keys) if name))
 
-    def _session_id(self, key: bytes) -> str | None:
+    def _name(self, key: bytes) -> str | None:
         try:
-            return self.pattern.session_id(key.decode())
+            return self.pattern.name(key.decode())
         except UnicodeDecodeError:  # somebody else's key
             return None
 
-    def run(self, sessions: Sessions, now: int) -> Page:
-        """List all sessions as one page."""
+    def run(self, held: Held, now: int) -> Page:
+        """List all names as one page."""
         if self.cursor:
             raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
-        pattern = self.pattern
-        ids = (keys.session_id for keys in sessions if keys.prefix == pattern.prefix)
-        return Page(0, tuple(session_id for session_id in ids if pattern.matches(session_id)))
+        return Page(0, tuple(name for key in held if (name := self.pattern.name(key))))
 
 
 @dataclass(frozen=True)
@@ -140,11 +137,11 @@ class Stats(Op[list[SessionInfo]]):
             found.append(info)
         return found
 
-    def run(self, sessions: Sessions, now: int) -> list[SessionInfo]:
+    def run(self, held: Held, now: int) -> list[SessionInfo]:
         """Look each session up."""
         found = []
         for keys in self.sessions:
-            if session := sessions.find(keys):
+            if session := held.sessions.find(keys):
                 left = session.left(now)
                 found.append(
                     SessionInfo(

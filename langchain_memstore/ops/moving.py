@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
 from langchain_memstore.ops.batches import Writers
-from langchain_memstore.ops.sessions import Session, Sessions
+from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.sessions import Session
 from langchain_memstore.ops.summary import SummaryScript
 
 
@@ -98,9 +99,9 @@ class Dump(Op["SessionState | None"]):
             left=left if left >= 0 else None,
         )
 
-    def run(self, sessions: Sessions, now: int) -> SessionState | None:
+    def run(self, held: Held, now: int) -> SessionState | None:
         """Copy what there is."""
-        session = sessions.find(self.keys)
+        session = held.sessions.find(self.keys)
         if session is None:
             return None
         return SessionState(
@@ -223,7 +224,7 @@ class Expiries(Op[tuple["int | None", ...]]):
         """Return milliseconds; None: never."""
         return tuple(left if left >= 0 else None for left in reply if left != -2)
 
-    def run(self, sessions: Sessions, now: int) -> tuple[int | None, ...]:
+    def run(self, held: Held, now: int) -> tuple[int | None, ...]:
         """Tell the session's own, for it has no keys."""
-        session = sessions.find(self.keys)
+        session = held.sessions.find(self.keys)
         return () if session is None else (session.left(now),)

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.session import SessionOp, Touch
-from langchain_memstore.ops.sessions import Session, Sessions, worn
+from langchain_memstore.ops.sessions import Session, worn
 
 
 class SessionData(NamedTuple):
@@ -30,6 +31,8 @@ class SessionData(NamedTuple):
     """How many messages were dropped while they waited."""
     left: int | None
     """Milliseconds until the session expires; None: never."""
+    epoch: str = ""
+    """What changes when entries are taken off, and when a session begins; empty: another package made the session."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Read(SessionOp[SessionData]):
         reads: list[Command] = [
             ("GET", keys.summary),  # MGET takes a key of another type for one that is missing
             ("GET", keys.turns),
-            ("HMGET", keys.meta, "total", "summarized", "lost"),
+            ("HMGET", keys.meta, "total", "summarized", "lost", "epoch"),
             ("LLEN", keys.evicted),
             ("PTTL", keys.meta),
         ]
@@ -64,9 +67,13 @@ class Read(SessionOp[SessionData]):
 
     def decode(self, reply: list[Any]) -> SessionData:
         """Read the replies."""
-        summary, turns, (total, summarized, lost), evicted, left, *window = reply
+        *rest, window = reply if self.window else (*reply, [])
+        return self._data(rest, window)
+
+    def _data(self, reply: list[Any], entries: list[bytes]) -> SessionData:
+        summary, turns, (total, summarized, lost, epoch), evicted, left = reply
         return SessionData(
-            entries=window[0] if window else [],
+            entries=entries,
             summary=(summary or b"").decode(),
             turns=int(turns or 0),
             total=int(total or 0),
@@ -74,6 +81,7 @@ class Read(SessionOp[SessionData]):
             summarized=int(summarized or 0),
             lost=int(lost or 0),
             left=left if left >= 0 else None,
+            epoch=(epoch or b"").decode(),
         )
 
     def after(self, result: SessionData) -> Op[Any] | None:
@@ -92,10 +100,55 @@ class Read(SessionOp[SessionData]):
             summarized=session.summarized,
             lost=session.lost,
             left=session.left(now),
+            epoch=session.epoch,
         )
         if self.after(data) is not None:
             session.expire(self.ttl, now)
         return data
+
+
+@dataclass(frozen=True)
+class ReadTail(Read):
+    """Read what has come since an earlier read; `CHANGED` where more has happened than that entries came and went.
+
+    Entries never change. So where the epoch is the same, the window is what it was, with what was appended since, and
+    without what was cut off its head, of which its length tells. That the list ends as expected is checked.
+
+    Args:
+        known: What the earlier read returned.
+        count: How many entries to read from the end of the window: those that are expected to be new, and a few more.
+    """
+
+    known: SessionData | None = None
+    count: int = 1
+
+    def commands(self) -> list[Command]:
+        """Return the reads of one transaction."""
+        *reads, _ = super().commands()
+        messages = self.keys.messages
+        return [*reads, ("LLEN", messages), ("LRANGE", messages, -self.count, -1)]
+
+    def decode(self, reply: list[Any]) -> SessionData:
+        """Put the window together."""
+        *rest, length, tail = reply
+        data = self._data(rest, [])
+        known = self.known
+        assert known is not None
+        new = data.total - known.total
+        if not data.epoch or data.epoch != known.epoch or not 0 <= new <= len(tail):
+            return CHANGED
+        window = known.entries + tail[len(tail) - new :]
+        if length > len(window) or window[len(window) - len(tail) :] != tail:
+            return CHANGED
+        return data._replace(entries=window[len(window) - length :])
+
+    def after(self, result: SessionData) -> Op[Any] | None:
+        """Start the TTL anew where that is due."""
+        return None if result is CHANGED else super().after(result)
+
+
+CHANGED = SessionData([], "", 0, 0, 0, 0, 0, None)
+"""What `ReadTail` returns where all is to be read."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +171,7 @@ class ReadEntries(Op[list[bytes]]):
         """Join the two lists."""
         return reply[0] + reply[1]
 
-    def run(self, sessions: Sessions, now: int) -> list[bytes]:
+    def run(self, held: Held, now: int) -> list[bytes]:
         """Copy what there is."""
-        session = sessions.find(self.keys)
+        session = held.sessions.find(self.keys)
         return session.evicted + session.messages if session else []

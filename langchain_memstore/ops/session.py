@@ -10,7 +10,8 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
 from langchain_memstore.ops.batches import new_batch
-from langchain_memstore.ops.sessions import Session, Sessions
+from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.sessions import Session
 from langchain_memstore.window import Bounds, bounded_start
 
 R = TypeVar("R")
@@ -21,11 +22,11 @@ class SessionOp(Op[R]):
 
     keys: SessionKeys
 
-    def run(self, sessions: Sessions, now: int) -> R:
+    def run(self, held: Held, now: int) -> R:
         """Apply the operation to its session."""
-        session = sessions.open(self.keys)
+        session = held.sessions.open(self.keys)
         result = self.apply(session, now)
-        sessions.keep(self.keys, session)
+        held.sessions.keep(self.keys, session)
         return result
 
     @abstractmethod
@@ -302,6 +303,6 @@ class Clear(Op[bool]):
         """Tell whether anything was removed."""
         return reply[0] > 0
 
-    def run(self, sessions: Sessions, now: int) -> bool:
+    def run(self, held: Held, now: int) -> bool:
         """Let the session go."""
-        return sessions.drop(self.keys)
+        return held.sessions.drop(self.keys)

@@ -9,10 +9,16 @@ from typing import Any
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.kv import Expire, Set, Unlink
+from langchain_memstore.ops.once import Delete, Increment
+from langchain_memstore.ops.records import UpdateRecord
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.window import Bounds
 
-JOURNALLED: tuple[type[Op[Any]], ...] = (Append, Pop, RegisterTurn, SetSummary, Touch, Clear)
+JOURNALLED: tuple[type[Op[Any]], ...] = (
+    *(Append, Pop, RegisterTurn, SetSummary, Touch, Clear),
+    *(Set, Unlink, Expire, Delete, Increment, UpdateRecord),
+)
 
 _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*JOURNALLED, SessionKeys, Bounds)}
 

@@ -11,7 +11,7 @@ import redis
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.testing import Execute
 
-from .servers import COMMANDS, Server
+from .servers import COMMANDS, FAMILY_RIGHTS, USER, Server
 from .topologies import ClusterOfServers, WatchedServers
 
 
@@ -49,6 +49,13 @@ def admin(server: Server) -> Iterator[redis.Redis]:
     """A client of the server that may do everything."""
     with server.admin(single_connection_client=True) as client:
         yield client
+
+
+@pytest.fixture
+def family_server(server: Server, admin: redis.Redis) -> Server:
+    """The server, whose user may do what the key-value family needs, and no more."""
+    admin.execute_command("ACL", "SETUSER", USER, *FAMILY_RIGHTS)
+    return server
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ PATIENCE = 20  # seconds to wait for a server to be ready, or to stop
 USER, PASSWORD = "memstore", "s3cret-of-memstore"
 RIGHTS = re.search(r"^ACL SETUSER memstore on >PASSWORD (.*)$", README, re.MULTILINE)[1]
 """What a store needs, as the README has it; those under test log in as a user who may do no more."""
+FAMILY_RIGHTS = re.search(r"^ACL SETUSER memstore (~memory.*)$", README, re.MULTILINE)[1].split()
+"""What the key-value family needs as well."""
 
 
 class Server:

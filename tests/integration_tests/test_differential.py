@@ -167,7 +167,7 @@ class BothBackends(RuleBasedStateMachine):
         ):
             assert _answer(self.local, op) == _answer(self.redis, op)
         scan = Scan(SessionPattern("conversation"))
-        assert sorted(self.local.execute(scan).session_ids) == sorted(self.redis.execute(scan).session_ids)
+        assert sorted(self.local.execute(scan).names) == sorted(self.redis.execute(scan).names)
 
     @invariant()
     def siblings_expire_together(self) -> None:

@@ -21,7 +21,7 @@ def server_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def readme_user(admin: redis.Redis) -> None:
     """Makes the user under test the one of the README."""
-    name, *rights = re.search(r"^ACL SETUSER memstore (.*)$", README, re.MULTILINE)[1].split()
+    name, *rights = " ".join(re.findall(r"^ACL SETUSER memstore (.*)$", README, re.MULTILINE)).split()
     rights[rights.index(">PASSWORD")] = f">{PASSWORD}"
     admin.execute_command("ACL", "SETUSER", USER, "reset", name, *rights)
     admin.acl_log_reset()

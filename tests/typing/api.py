@@ -14,9 +14,12 @@ import redis.asyncio
 from agents import Agent, Runner, Session, SessionSettings, TResponseInputItem
 from langchain.agents import create_agent
 from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from langchain_core.stores import BaseStore
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
@@ -57,6 +60,16 @@ from langchain_memstore.integrations.importers import (
     import_conversations,
 )
 from langchain_memstore.integrations.openai_agents import MemstoreSession
+from langchain_memstore.kv import (
+    CacheInfo,
+    KeyValueStore,
+    Lock,
+    SlowCommand,
+    StoreInfo,
+    WorkingMemory,
+    WorkingMemoryRecord,
+    local_redis,
+)
 
 assert_type(__version__, str)
 
@@ -298,6 +311,91 @@ async def sessions() -> None:
     assert_type(await session.pop_item(), TResponseInputItem | None)
     assert_type(await session.clear_session(), None)
     await Runner.run(Agent("a"), "a", session=session)
+
+
+# The key-value family
+
+kv = store.kv("scores", ttl=timedelta(hours=1))
+assert_type(kv, KeyValueStore)
+base_store: BaseStore[str, Any] = kv
+assert_type(kv.set("a", 1, ttl=5, nx=True), bool)
+assert_type(kv.mget(["a"]), list[Any])
+assert_type(kv.delete("a"), bool)
+assert_type(kv.exists("a"), bool)
+assert_type(kv.expire("a", None), bool)
+assert_type(kv.ttl("a"), float | None)
+assert_type(kv.incr("a", by=2, ttl=timedelta(minutes=1)), int)
+assert_type(kv.keys("a*"), list[str])
+assert_type(kv.yield_keys(prefix="a"), Iterator[str])
+assert_type(kv.delete_pattern("a*"), int)
+assert_type(kv.info(), StoreInfo)
+assert_type(kv.slowlog(5), list[SlowCommand])
+kv.mset([("a", 1)])
+kv.mset({"a": 1})  # type: ignore[arg-type]
+
+
+@kv.cached(ttl=300)
+def price(item: str, currency: str = "EUR") -> float:
+    return 1.0
+
+
+@kv.cached(ttl=None, key=lambda item: item)
+async def stock(item: str) -> int:
+    return 1
+
+
+class Shop:
+    @kv.cached(key=lambda self, item: item)
+    def price(self, item: str) -> float:
+        return 1.0
+
+
+assert_type(price("tea"), float)
+price("tea", currency="USD")
+price(7)  # type: ignore[arg-type]
+price()  # type: ignore[call-arg]
+assert_type(price.invalidate("tea"), bool)
+price.invalidate(7)  # type: ignore[arg-type]
+assert_type(price.cache_clear(), int)
+assert_type(price.cache_info(), CacheInfo)
+assert_type(Shop().price("tea"), float)
+
+set_llm_cache(store.cache(ttl=60))
+limiter: BaseRateLimiter = store.rate_limiter(100, per=60, key="user-7", on_outage="local")
+assert_type(store.rate_limiter(100, 60).hit(), bool)
+assert_type(store.rate_limiter(100, 60).remaining(), int)
+store.rate_limiter(100, 60, on_outage="ignore")  # type: ignore[arg-type]
+
+with store.lock("report", ttl=30, wait=0) as lock:
+    assert_type(lock, Lock)
+    assert_type(lock.owned(), bool)
+    lock.extend(60)
+
+memory = store.working_memory(prefix="memory", ttl=43200)
+assert_type(memory, WorkingMemory)
+assert_type(memory.store("c", {"a": 1}, memory_type="EPISODIC", metadata={"b": 2}), str)
+assert_type(memory.store_many([("c", 1)]), list[str])
+assert_type(memory.retrieve("c"), WorkingMemoryRecord | None)
+assert_type(memory.update("c", 1), bool)
+assert_type(memory.delete("c"), bool)
+assert_type(memory.records(memory_type="EPISODIC"), Iterator[WorkingMemoryRecord])
+assert_type(local_redis("name", decode_responses=True), redis.asyncio.Redis)
+
+
+async def family() -> None:
+    assert_type(await kv.aset("a", 1), bool)
+    assert_type(await kv.aincr("a"), int)
+    assert_type(await kv.ainfo(), StoreInfo)
+    assert_type(kv.ayield_keys(), AsyncIterator[str])
+    assert_type(await stock("tea"), int)
+    assert_type(await stock.ainvalidate("tea"), bool)
+    assert_type(await store.rate_limiter(100, 60).ahit(), bool)
+    async with store.lock("report") as lock:
+        assert_type(lock, Lock)
+        await lock.aextend()
+    assert_type(await memory.aretrieve("c"), WorkingMemoryRecord | None)
+    async for record in memory.arecords("c"):
+        assert_type(record.data, Any)
 
 
 # Errors

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_memstore.backends.breaker import FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker, pause_after
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @given(st.integers(1, 10**9), st.floats(0, 1))
@@ -25,6 +19,7 @@ def test_pauses_are_bounded(failures: int, chance: float) -> None:
 
 def test_each_failure_doubles_the_pause_and_a_success_ends_it() -> None:
     clock = Clock()
+    clock.now = 100.0
     breaker = CircuitBreaker(clock, chance=lambda: 0)
     assert breaker.left() == 0
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from clock import Clock
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_memstore import BackendError, BackendUnavailable, LocalChatMessageHistory, Memstore
@@ -74,15 +75,6 @@ def listing() -> Iterator[Listing]:
     listing = Listing()
     yield listing
     listing.open.set()
-
-
-class Clock:
-    """Tells the time, which passes when the test says so."""
-
-    now = 1e9
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

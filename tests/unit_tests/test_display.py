@@ -521,8 +521,7 @@ class TestWhatIsKnown:
         backend = Unwell()
         store = Memstore(backend)
         store.history("s").add_user_message("hi")
-        [session] = backend._sessions._sessions.values()
-        session.messages.append(b"{}")
+        backend.execute(store.history("s")._append((b"{}",)))
         with caplog.at_level(logging.WARNING):
             found = Seen(store.history("s")._repr_html_())
         assert "1 entry of the window cannot be read" in found.text and "hi" in found.said

@@ -423,7 +423,7 @@ def test_nothing_in_the_store_is_in_clear(store: Memstore, backend: LocalBackend
         history.add_messages([HumanMessage(SECRET, name=SECRET, id=SECRET), AIMessage(SECRET, tool_calls=[call])])
         history.add_messages([ToolMessage(SECRET, tool_call_id=SECRET, artifact=SECRET)])
     history.pop()
-    (held,) = backend._sessions._sessions.values()
+    ((_, held),) = backend._held.sessions.items()
     assert SECRET not in repr(held) and "summarised" not in repr(held)
     assert held.popped and held.summary and held.messages
     assert given[1] == (f"{SECRET}, summarised", [SECRET, SECRET])

@@ -271,7 +271,7 @@ def test_an_import_is_encrypted_and_names_nothing_of_what_was_said() -> None:
     plain = encrypted()
     import_conversations(plain, lines(line))
     origins = {
-        each._backend._sessions.find(SessionKeys("conversation", "s")).origin  # type: ignore[attr-defined]
+        each._backend._held.sessions.find(SessionKeys("conversation", "s")).origin  # type: ignore[attr-defined]
         for each in (store, plain)
     }
     assert len(origins) == 2

@@ -20,7 +20,10 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.encryption import KeyRing
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.kv import Expire, Set, Unlink
+from langchain_memstore.ops.once import Delete, Increment
 from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.records import UpdateRecord
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.ops.written import JOURNALLED, read_op, write_op
 from langchain_memstore.window import Bounds
@@ -36,6 +39,7 @@ ttls = st.none() | st.integers(1, 10**15)
 prefixes = st.lists(st.binary(), max_size=3).map(tuple)
 counts = st.none() | st.integers(1)
 limits = st.builds(Bounds, counts, counts, prefixes, prefixes, st.booleans(), counts)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 OPS: dict[type[Op[Any]], st.SearchStrategy[Op[Any]]] = {
     Append: st.builds(Append, keys, st.lists(st.binary(), min_size=1).map(tuple), limits, ttls),
     Pop: st.builds(Pop, keys, st.integers(1, 10**6), prefixes, ttls),
@@ -43,6 +47,12 @@ OPS: dict[type[Op[Any]], st.SearchStrategy[Op[Any]]] = {
     SetSummary: st.builds(SetSummary, keys, st.text(st.characters(exclude_categories=["Cs"])), ttls),
     Touch: st.builds(Touch, keys, ttls),
     Clear: st.builds(Clear, keys),
+    Set: st.builds(Set, st.lists(st.tuples(names, st.binary()), max_size=3).map(tuple), ttls),
+    Unlink: st.builds(Unlink, st.lists(names, max_size=3).map(tuple)),
+    Expire: st.builds(Expire, st.tuples(names), ttls),
+    Delete: st.builds(Delete, st.tuples(names, names)),
+    Increment: st.builds(Increment, st.tuples(names, names), st.integers(-(2**63), 2**63 - 1), ttls),
+    UpdateRecord: st.builds(UpdateRecord, st.tuples(names), st.binary(), ttls),
 }
 
 

@@ -71,16 +71,16 @@ def test_prefixes_that_begin_alike_are_apart(prefix: str, session_id: str, data:
         assert not redis_glob(SessionPattern(one).scan_pattern()).fullmatch(
             SessionKeys(other, session_id).meta.encode()
         )
-        assert SessionPattern(one).session_id(SessionKeys(other, session_id).meta) is None
+        assert SessionPattern(one).name(SessionKeys(other, session_id).meta) is None
 
 
 @given(names, names)
 def test_a_key_parses_back(prefix: str, session_id: str) -> None:
     keys = SessionKeys(prefix, session_id)
-    assert SessionPattern(prefix).session_id(keys.meta) == session_id
+    assert SessionPattern(prefix).name(keys.meta) == session_id
     for other in {*keys.siblings(), keys.lease} - {keys.meta}:
-        assert SessionPattern(prefix).session_id(other) is None
-    assert SessionPattern(prefix + "x").session_id(keys.meta) is None
+        assert SessionPattern(prefix).name(other) is None
+    assert SessionPattern(prefix + "x").name(keys.meta) is None
 
 
 @given(names, names)
@@ -97,7 +97,7 @@ def test_the_braces_are_the_hash_tag(prefix: str, session_id: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=lambda name: repr(name[:9]))
 def test_any_text_is_an_id_and_a_prefix(name: str) -> None:
-    assert SessionPattern(name).session_id(SessionKeys(name, name).meta) == name
+    assert SessionPattern(name).name(SessionKeys(name, name).meta) == name
     assert len({SessionKeys(prefix, name).meta for prefix in HOSTILE}) == len(HOSTILE)
 
 
@@ -131,10 +131,10 @@ def test_the_scan_finds_what_fnmatch_matches(prefix: str, session_id: str, match
     pattern, key = SessionPattern(prefix, match), SessionKeys(prefix, session_id).meta
     if fnmatchcase(session_id, match):
         assert redis_glob(pattern.scan_pattern()).fullmatch(key.encode())
-        assert pattern.session_id(key) == session_id
+        assert pattern.name(key) == session_id
         assert pattern.matches(session_id)
     else:
-        assert pattern.session_id(key) is None
+        assert pattern.name(key) is None
         assert not pattern.matches(session_id)
 
 
@@ -143,7 +143,7 @@ def test_the_scan_finds_an_id_by_itself_and_nothing_of_another_prefix(prefix: st
     found = redis_glob(SessionPattern(prefix).scan_pattern()).fullmatch
     assert bool(found(SessionKeys(other, session_id).meta.encode())) is (prefix == other)
     literal = "".join(f"[{character}]" if character in "*?[" else character for character in session_id)
-    assert SessionPattern(prefix, literal).session_id(SessionKeys(prefix, session_id).meta) == session_id
+    assert SessionPattern(prefix, literal).name(SessionKeys(prefix, session_id).meta) == session_id
 
 
 def test_a_scan_of_plain_text_finds_that_key_alone() -> None:
@@ -155,7 +155,7 @@ def test_a_scan_of_plain_text_finds_that_key_alone() -> None:
     "key", ["p:meta:", "p:meta:{", "p:meta:x", "q:meta:{x}", "p:messages:{x}", "", "{x}", "p:meta:{x}y"]
 )
 def test_a_key_of_something_else_is_no_session(key: str) -> None:
-    assert SessionPattern("p").session_id(key) is None
+    assert SessionPattern("p").name(key) is None
 
 
 @pytest.mark.parametrize("wrong", [None, "", 5, b"bytes", ["a"], "\ud800"], ids=repr)

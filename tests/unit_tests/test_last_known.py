@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
@@ -21,13 +22,6 @@ from langchain_memstore.window import Bounds
 BOUNDS = Bounds(5, None, codec.RESULTS, codec.TURN_STARTS)
 KEYS = SessionKeys("conversation", "session")
 READ = Read(KEYS, None, refresh=False)
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def append(text: str, keys: SessionKeys = KEYS) -> Append:

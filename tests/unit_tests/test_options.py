@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from langchain_memstore import LocalChatMessageHistory, Memstore, RedisChatMessageHistory
 from langchain_memstore.options import (
     ConnectionOptions,
-    FallbackOptions,
-    FallbackPolicy,
     HistoryOptions,
+    LayerOptions,
+    LayerPolicy,
     Options,
     Policy,
     check_count,
@@ -148,11 +148,11 @@ def test_options_are_parted() -> None:
 
 def test_a_policy_holds_every_option_of_a_history() -> None:
     assert set(HistoryOptions.__annotations__) == set(Policy.__dataclass_fields__)
-    parts = HistoryOptions, ConnectionOptions, FallbackOptions
+    parts = HistoryOptions, ConnectionOptions, LayerOptions
     assert set(Options.__annotations__) == {name for part in parts for name in part.__annotations__}
 
 
 @pytest.mark.parametrize("wrong", [{"fallback": ""}, {"fallback": 1}, {"fallback": None}, {"max_journal": 0}], ids=str)
 def test_what_to_do_in_an_outage_is_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        FallbackPolicy(**wrong)
+        LayerPolicy(**wrong)

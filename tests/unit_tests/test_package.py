@@ -10,6 +10,7 @@ from importlib.metadata import version
 import pytest
 
 import langchain_memstore
+import langchain_memstore.kv
 
 
 def loaded_after(code: str) -> set[str]:
@@ -34,7 +35,8 @@ def test_a_store_in_the_process_loads_neither_redis_nor_settings() -> None:
         "from langchain_memstore import Memstore, LocalChatMessageHistory\n"
         "with Memstore.from_url('memory://') as store:\n"
         "    store.history('s').add_user_message('hello')\n"
-        "    assert store.history('s').turns == 1"
+        "    assert store.history('s').turns == 1\n"
+        "    store.kv().set('key', 1), store.lock('a').__enter__(), store.working_memory().store('c', 1)"
     )
     assert "langchain_core" in loaded
     assert not loaded & {"redis", "pydantic_settings"}
@@ -52,6 +54,15 @@ def test_the_list_of_names_is_whole_and_in_order() -> None:
     names = set(langchain_memstore._HOMES) | {"__version__"}
     assert set(langchain_memstore.__all__) == names
     assert langchain_memstore.__all__ == sorted(names)
+
+
+@pytest.mark.parametrize("name", langchain_memstore.kv.__all__)
+def test_every_public_name_of_the_key_value_family_is_there(name: str) -> None:
+    assert getattr(langchain_memstore.kv, name).__name__ == name
+    assert name in dir(langchain_memstore.kv)
+    assert sorted(langchain_memstore.kv._HOMES) == langchain_memstore.kv.__all__
+    with pytest.raises(AttributeError, match=r"'langchain_memstore.kv' has no attribute 'Nope'"):
+        _ = langchain_memstore.kv.Nope
 
 
 def test_star_import_takes_the_public_names() -> None:

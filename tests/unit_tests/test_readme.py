@@ -4,7 +4,7 @@ import pytest
 from readme import PAGES, README, python_blocks, table
 
 from langchain_memstore import MemstoreSettings, errors
-from langchain_memstore.options import ConnectionOptions, FallbackPolicy, HistoryOptions, Policy
+from langchain_memstore.options import ConnectionOptions, HistoryOptions, LayerPolicy, Policy
 
 
 @pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
@@ -28,7 +28,7 @@ def test_the_tables_name_every_option_with_its_default() -> None:
         assert documented[name] == f"`{defaults[name.strip('`')]!r}`", name
 
 
-_REDIS = vars(FallbackPolicy()) | {
+_REDIS = vars(LayerPolicy()) | {
     "max_connections": 20,
     "socket_timeout": 5.0,
     "socket_connect_timeout": 5.0,

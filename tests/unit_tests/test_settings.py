@@ -133,6 +133,7 @@ def test_user_and_password_are_percent_encoded(username: str, password: str) -> 
 SECRET = "hunter2 p@:/?#[]%"
 WRONG = {
     "MEMORY_PROVIDER": ["hunter2", "Redis", "memory"],
+    "REDIS_HOST": ["redis://hunter2", "hunter2@host", "host/0", "two hosts"],
     "REDIS_PORT": ["hunter2", "0", "65536", "-1", "6379.5"],
     "REDIS_DB": ["hunter2", "-1"],
     "REDIS_SSL": ["hunter2", "2"],
@@ -171,9 +172,11 @@ def test_every_wrong_variable_is_named(given_variables) -> None:
 )
 def test_a_url_that_cannot_be_used_is_not_shown(url: str, given_variables) -> None:
     given_variables(REDIS_URL=url)
-    with pytest.raises(ValueError, match="URL") as caught:
+    with pytest.raises(ValueError, match=r"\(or .env\) cannot be used: REDIS_URL: .*URL") as caught:
         Memstore.from_env()
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ValueError, match=r"^max_messages must be"):
+        Memstore.from_env(max_messages=0)
 
 
 def test_a_file_that_is_not_utf_8_is_not_shown(tmp_path: Path) -> None:

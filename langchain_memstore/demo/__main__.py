@@ -1,0 +1,5 @@
+"""`python -m langchain_memstore.demo`."""
+
+from langchain_memstore.demo import main
+
+main()

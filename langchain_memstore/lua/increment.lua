@@ -1,0 +1,22 @@
+-- Add to a counter, once for each batch id.
+-- KEYS  1 the counter, 2 what calls have done
+-- ARGV  1 batch id, 2 TTL in milliseconds of a counter that is made now ('': no expiry), 3 what to add
+-- returns the counter, as text: a number of Lua holds no more than 53 bits
+
+local batches = redis.call('GET', KEYS[2])
+local done = recall(batches, ARGV[1])
+if done then return done end
+
+local new = redis.call('EXISTS', KEYS[1]) == 0
+local added = redis.pcall('INCRBY', KEYS[1], ARGV[3])
+if type(added) == 'table' and added.err then
+  if not string.find(added.err, 'integer or out of range') and not string.find(added.err, 'overflow') then return added end
+  return redis.error_reply('ERR its value is not a whole number of 64 bits, or would not be')
+end
+if new and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+
+-- Remembered for as long as there is something to count twice; a day at most, for an outage may lie in between.
+local left = redis.call('PTTL', KEYS[1])
+local counter = redis.call('GET', KEYS[1])
+remember(batches, ARGV[1], counter, (left < 0 or left > DAY) and DAY or math.max(left, MINUTE))
+return counter

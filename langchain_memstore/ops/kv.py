@@ -1,0 +1,212 @@
+"""The operations on values of which doing one twice is doing it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.expiring import Value
+from langchain_memstore.ops.held import Held
+
+R = TypeVar("R")
+
+
+class ValueOp(Op[R]):
+    """An operation on values.
+
+    Those on several are not one transaction: on a Cluster the values are in different places.
+    """
+
+    atomic: ClassVar[bool] = False
+    in_outage: ClassVar[InOutage] = "serve"
+
+    @property
+    def target(self) -> str:
+        """What is replayed in order: all values."""
+        return "values"
+
+    @property
+    def subject(self) -> str | None:
+        """The key, where it is one."""
+        keys: tuple[str, ...] = getattr(self, "keys", ())
+        return f"key {keys[0]!r}" if len(keys) == 1 else None
+
+
+def expiry(ttl: int | None, now: int) -> int | None:
+    """Return when what lives for some milliseconds expires."""
+    return None if ttl is None else now + ttl
+
+
+def setting(key: str, data: bytes, ttl: int | None) -> Command:
+    """Return the command that sets a value."""
+    return ("SET", key, data) if ttl is None else ("SET", key, data, "PX", ttl)
+
+
+@dataclass(frozen=True)
+class Get(ValueOp[list[bytes | None]]):
+    """Read values; None for each that is not there.
+
+    Args:
+        keys: Where they are.
+    """
+
+    keys: tuple[str, ...]
+
+    def commands(self) -> list[Command]:
+        """Return one GET for each."""
+        return [("GET", key) for key in self.keys]
+
+    def decode(self, reply: list[bytes | None]) -> list[bytes | None]:
+        """Return the values."""
+        return reply
+
+    def run(self, held: Held, now: int) -> list[bytes | None]:
+        """Look each value up."""
+        values = [None if (value := held.values.find(key)) is None else value.data for key in self.keys]
+        missing = values.count(None)
+        held.activity.misses += missing
+        held.activity.hits += len(values) - missing
+        return values
+
+
+@dataclass(frozen=True)
+class Set(ValueOp[bool]):
+    """Set values; True.
+
+    Args:
+        items: Where, and what.
+        ttl: Milliseconds until they expire; None: never.
+    """
+
+    in_outage: ClassVar[InOutage] = "journal"
+
+    items: tuple[tuple[str, bytes], ...]
+    ttl: int | None
+
+    def commands(self) -> list[Command]:
+        """Return one SET for each."""
+        return [setting(key, data, self.ttl) for key, data in self.items]
+
+    def decode(self, reply: list[Any]) -> bool:
+        """Return that they were set."""
+        return True
+
+    def run(self, held: Held, now: int) -> bool:
+        """Keep each value."""
+        for key, data in self.items:
+            held.values.keep(key, Value(expiry(self.ttl, now), data=data))
+        return True
+
+
+@dataclass(frozen=True)
+class SetCached(Set):
+    """Set values that can be had anew: an outage does not keep them for the store."""
+
+    in_outage: ClassVar[InOutage] = "serve"
+
+
+@dataclass(frozen=True)
+class Unlink(ValueOp[None]):
+    """Delete values, whether they are there or not.
+
+    Args:
+        keys: Where they are.
+    """
+
+    in_outage: ClassVar[InOutage] = "journal"
+
+    keys: tuple[str, ...]
+
+    def commands(self) -> list[Command]:
+        """Return one UNLINK for each, which does not keep the server busy."""
+        return [("UNLINK", key) for key in self.keys]
+
+    def decode(self, reply: list[int]) -> None:
+        """Return nothing."""
+
+    def run(self, held: Held, now: int) -> None:
+        """Let go of each."""
+        for key in self.keys:
+            held.values.drop(key)
+
+
+@dataclass(frozen=True)
+class Exists(ValueOp[bool]):
+    """Tell whether there is a value.
+
+    Args:
+        keys: Where.
+    """
+
+    keys: tuple[str]
+
+    def commands(self) -> list[Command]:
+        """Return one EXISTS."""
+        return [("EXISTS", *self.keys)]
+
+    def decode(self, reply: list[int]) -> bool:
+        """Tell whether it is there."""
+        return reply[0] > 0
+
+    def run(self, held: Held, now: int) -> bool:
+        """Look."""
+        return held.values.find(self.keys[0]) is not None
+
+
+@dataclass(frozen=True)
+class Left(ValueOp[int | None]):
+    """Tell how many milliseconds a value lives on: None where it does not expire, 0 where there is none.
+
+    Args:
+        keys: Where.
+    """
+
+    keys: tuple[str]
+
+    def commands(self) -> list[Command]:
+        """Return one PTTL."""
+        return [("PTTL", *self.keys)]
+
+    def decode(self, reply: list[int]) -> int | None:
+        """Read the time, which is -1 where there is no expiry, and -2 where there is no value."""
+        return {-1: None, -2: 0}.get(reply[0], reply[0])
+
+    def run(self, held: Held, now: int) -> int | None:
+        """Look."""
+        value = held.values.find(self.keys[0])
+        return 0 if value is None else value.left(now)
+
+
+@dataclass(frozen=True)
+class Expire(ValueOp[bool]):
+    """Set when a value expires, and tell whether there is one.
+
+    Args:
+        keys: Where.
+        ttl: Milliseconds from now; None: never.
+    """
+
+    atomic: ClassVar[bool] = True
+    in_outage: ClassVar[InOutage] = "journal"
+
+    keys: tuple[str]
+    ttl: int | None
+
+    def commands(self) -> list[Command]:
+        """Return the change, after the question where the change does not answer it."""
+        if self.ttl is None:
+            return [("EXISTS", *self.keys), ("PERSIST", *self.keys)]
+        return [("PEXPIRE", *self.keys, self.ttl)]
+
+    def decode(self, reply: list[int]) -> bool:
+        """Tell whether there is a value."""
+        return reply[0] > 0
+
+    def run(self, held: Held, now: int) -> bool:
+        """Set the expiry."""
+        if (value := held.values.find(self.keys[0])) is None:
+            return False
+        value.expires = expiry(self.ttl, now)
+        held.values.keep(self.keys[0], value)
+        return True

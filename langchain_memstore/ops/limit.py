@@ -1,0 +1,92 @@
+"""The operation of a rate limiter: a hit in a moving window."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+from langchain_memstore.ops.base import Command, InOutage, Script
+from langchain_memstore.ops.expiring import Value
+from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.kv import ValueOp
+
+
+class Window(NamedTuple):
+    """What there is of a moving window."""
+
+    counted: bool
+    """Whether the hit was counted."""
+    hits: int
+    """How many hits the window holds."""
+    left: int
+    """Milliseconds until its oldest hit leaves it."""
+
+
+class _Counting(Script):
+    """The script of this package, after those of the `limits` library that do the counting."""
+
+    @cached_property
+    def source(self) -> bytes:
+        """What the server runs."""
+        from limits.storage import RedisStorage
+
+        acquire, window = RedisStorage.SCRIPT_ACQUIRE_MOVING_WINDOW, RedisStorage.SCRIPT_MOVING_WINDOW
+        return b"".join(
+            [
+                b"local function acquire(KEYS, ARGV)\n%b\nend\n" % _bytes(acquire),
+                b"local function moving_window(KEYS, ARGV)\n%b\nend\n" % _bytes(window),
+                super().source,
+            ]
+        )
+
+
+def _bytes(script: bytes | str) -> bytes:
+    return script if isinstance(script, bytes) else script.encode()
+
+
+@dataclass(frozen=True)
+class Hit(ValueOp[Window]):
+    """Count a hit, where a moving window has room for it, or only look.
+
+    A hit whose reply is lost may count twice: never do too many pass. A limit that the process keeps for itself is
+    another promise, so nothing stands in for the store; see `kv/rate_limiter.py`.
+
+    Args:
+        keys: Where the times of the hits are.
+        most: The most hits in a window.
+        per: Seconds of a window.
+        count: Whether to count a hit.
+    """
+
+    script: ClassVar[Script] = _Counting("hit", "values")
+    in_outage: ClassVar[InOutage] = "refuse"
+
+    keys: tuple[str]
+    most: int
+    per: int
+    count: bool = True
+
+    def arguments(self) -> Command:
+        """Return the key and what the script takes."""
+        return (1, *self.keys, self.most, self.per, int(self.count))
+
+    def decode(self, reply: list[Any]) -> Window:
+        """Read the numbers."""
+        counted, hits, left = reply
+        return Window(counted == 1, hits, left)
+
+    def run(self, held: Held, now: int) -> Window:
+        """Do as the scripts of `limits` do; a hit leaves its window when more than its seconds have passed."""
+        key, length = self.keys[0], self.per * 1000
+        value = held.leases.find(key) or Value(data=deque())
+        times: deque[int] = value.data
+        while times and times[-1] < now - length:
+            times.pop()
+        counted = self.count and len(times) < self.most
+        if counted:
+            times.appendleft(now)
+            value.expires = now + length + 1
+            held.leases.keep(key, value)
+        return Window(counted, len(times), times[-1] + length - now if times else 0)
