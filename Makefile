@@ -14,6 +14,7 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --level error
 
 format: .venv/test
 	$(BIN)/ruff check --fix .
