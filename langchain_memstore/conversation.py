@@ -61,7 +61,7 @@ class Conversation:
 
         try:
             data = self._backend.execute(Read(self.keys, self._ttl, refresh=False))
-            return conversation_html(self.session_id, self._snapshot(data))
+            return conversation_html(self.session_id, self._snapshot(data), self._backend.status)
         except MemstoreError as error:
             return trouble_html(self.session_id, error)
 

@@ -46,12 +46,13 @@ font-size:12px;overflow-wrap:anywhere}
 </style>"""
 
 
-def conversation_html(title: str, snapshot: Snapshot) -> str:
+def conversation_html(title: str, snapshot: Snapshot, status: Status | None = None) -> str:
     """Show a conversation: what is known of it, its summary, and its messages, the middle of many left out.
 
     Args:
         title: What it is.
         snapshot: All there is of it.
+        status: How its store does; None: that is not known.
     """
     facts = [
         f"{len(snapshot.messages)} messages of {snapshot.total}",
@@ -60,6 +61,7 @@ def conversation_html(title: str, snapshot: Snapshot) -> str:
         f"{snapshot.summarized} summarised" if snapshot.summarized else "",
         f"{snapshot.lost} lost" if snapshot.lost else "",
         "does not expire" if snapshot.ttl is None else f"expires in {_duration(snapshot.ttl)}",
+        *_outage(status),
     ]
     parts = [_header(title, facts)]
     if snapshot.summary:
@@ -82,11 +84,7 @@ def store_html(title: str, status: Status, sessions: Sequence[SessionInfo], more
         sessions: What is known of the sessions to show.
         more: Whether there are others.
     """
-    facts = [f"kept in {status.backend}"]
-    if status.degraded:
-        since = f" since {status.since:%Y-%m-%d %H:%M:%S} UTC" if status.since else ""
-        facts.append(f"degraded{since}: {status.pending} operations wait to be replayed")
-    parts = [_header(title, facts)]
+    parts = [_header(title, [f"kept in {status.backend}", *_outage(status)])]
     for failure in status.summary_failures[-3:]:
         said = _escape(_short(f"no summary of {failure.session_id}: {failure.cause}"))
         parts.append(f'<div class="message error">{said}</div>')
@@ -104,6 +102,13 @@ def store_html(title: str, status: Status, sessions: Sequence[SessionInfo], more
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
     parts.append(f'<div class="more">{"… and more sessions" if more else "" if rows else "no sessions"}</div>')
     return _page(parts)
+
+
+def _outage(status: Status | None) -> list[str]:
+    if status is None or not status.degraded:
+        return []
+    since = f" since {status.since:%Y-%m-%d %H:%M:%S} UTC" if status.since else ""
+    return [f"degraded{since}: {status.pending} operations wait to be replayed"]
 
 
 _COLUMNS = ("session", "messages", "turns", "waiting", "summary", "expires in", "last written (UTC)")

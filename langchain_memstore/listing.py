@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain, islice
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import SessionKeys, SessionPattern
@@ -25,6 +26,18 @@ async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIter
     async for names in alist_names(backend, pattern):
         for info in await backend.aexecute(_stats(pattern, names)):
             yield info
+
+
+def glimpse_sessions(backend: Backend, pattern: SessionPattern, most: int) -> tuple[list[SessionInfo], bool]:
+    """Look at some sessions, and tell whether there are others.
+
+    Args:
+        backend: Where the sessions are kept.
+        pattern: Which sessions.
+        most: How many to look at.
+    """
+    names = list(islice(chain.from_iterable(list_names(backend, pattern)), most + 1))
+    return backend.execute(_stats(pattern, names[:most])) if names else [], len(names) > most
 
 
 def list_names(backend: Backend, pattern: SessionPattern) -> Iterator[list[str]]:

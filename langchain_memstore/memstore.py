@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from langchain_memstore.errors import MemstoreError
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.kv.factories import KeyValueFamily
-from langchain_memstore.listing import alist_sessions, list_sessions
+from langchain_memstore.listing import alist_sessions, glimpse_sessions, list_sessions
 from langchain_memstore.ops.listing import SessionInfo
 from langchain_memstore.options import (
     ClientOptions,
@@ -118,12 +117,12 @@ class Memstore(KeyValueFamily):
         """Show the store and some of its sessions in a notebook; looking refreshes no TTL."""
         from langchain_memstore.display import store_html, trouble_html
 
-        title, most = f"{type(self).__name__} {self._policy.key_prefix}", 20
+        title = f"{type(self).__name__} {self._policy.key_prefix}"
         try:
-            sessions = list(islice(self.sessions(), most + 1))
+            sessions, more = glimpse_sessions(self._backend, self._pattern("*"), most=20)
         except MemstoreError as error:
             return trouble_html(title, error)
-        return store_html(title, self.status, sessions[:most], more=len(sessions) > most)
+        return store_html(title, self.status, sessions, more)
 
     @property
     def status(self) -> Status:

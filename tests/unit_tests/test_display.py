@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import datetime, timezone
 from html.parser import HTMLParser
 from typing import Any
@@ -209,6 +210,27 @@ def test_a_store_that_is_degraded_says_so() -> None:
     status = Status("local", True, 7, at, (SummaryFailure(EVIL, EVIL, at),))
     text = Page(store_html("t", status, [], False)).text
     assert "degraded since 2026-01-02 03:04:05 UTC: 7 operations wait" in text and EVIL in text
+
+
+def test_a_history_says_that_its_store_is_away() -> None:
+    primary, backend = unsteady()
+    history = Memstore(backend).history("s")
+    history.add_user_message("before")
+    primary.mode = "down"
+    history.add_user_message("meanwhile")
+    text = Page(history._repr_html_()).text
+    assert "1 operations wait to be replayed" in text and "before" in text and "meanwhile" in text
+    primary.mode = "up"
+    backend.close()
+
+
+def test_a_large_store_is_looked_at_in_part() -> None:
+    store = Memstore.from_url("memory://")
+    for number in range(20_000):
+        store.history(str(number)).register_turn()
+    start = time.monotonic()
+    assert "and more sessions" in store._repr_html_()
+    assert time.monotonic() - start < 2
 
 
 def test_trouble_is_shown_instead_of_a_traceback() -> None:
