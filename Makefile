@@ -14,7 +14,7 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/basedpyright --level error
+	$(BIN)/basedpyright --pythonpath $(BIN)/python --level error
 
 format: .venv/test
 	$(BIN)/ruff check --fix .
