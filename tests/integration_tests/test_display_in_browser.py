@@ -58,7 +58,7 @@ TALK: list[BaseMessage] = [
     HumanMessage(f"{'Donaudampfschifffahrt' * 40} and https://example.org/{'path' * 100}?{'x=1&' * 50}"),
     AIMessage(
         [{"type": "reasoning", "reasoning": f"{HOSTILE} {'hm' * 500}"}],
-        tool_calls=[call("distance", to="Porto", note=HOSTILE), call(HOSTILE)],
+        tool_calls=[call("distance", to="Porto", note=HOSTILE), call(HOSTILE, word="x" * 400)],
         usage_metadata={"input_tokens": 1204, "output_tokens": 88, "total_tokens": 1292},
     ),
     ToolMessage("274 km", name="distance", tool_call_id="call-distance", artifact={"of": HOSTILE}),
@@ -118,6 +118,7 @@ addEventListener("load", () => setTimeout(() => {
         wider: document.documentElement.scrollWidth - document.documentElement.clientWidth,
         outside: all.filter(element => element.offsetParent && !element.closest("pre, .ms-table"))
             .filter(element => !within(element.getBoundingClientRect(), root.getBoundingClientRect())).length,
+        cut: all.filter(element => element.matches(".ms-wrap") && element.scrollWidth > element.clientWidth).length,
         alien: count("script, iframe, svg, object, embed, link, form, input, base, meta, style + style, #hook"),
         handlers: all.flatMap(element => element.getAttributeNames()).filter(name => name.startsWith("on")).length,
         links: [...root.querySelectorAll("[href]")].map(element => element.href),
@@ -180,7 +181,7 @@ def check(found: dict[str, Any]) -> None:
     assert found["title"] == "quiet"  # nothing ran
     assert found["alien"] == found["handlers"] == found["hidden"] == 0
     assert not [address for address in found["loaded"] if not address.startswith("data:image/png")]
-    assert found["wider"] == found["outside"] == 0
+    assert found["wider"] == found["outside"] == found["cut"] == 0
     assert found["contrast"] >= 4.5  # https://www.w3.org/TR/WCAG22/#contrast-minimum
 
 
