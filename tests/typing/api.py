@@ -71,7 +71,7 @@ from langchain_memstore.kv import (
     local_redis,
 )
 
-assert_type(__version__, str)
+version: str = __version__
 
 
 # Stores
