@@ -21,6 +21,7 @@ end
 
 local function adding(seen, now)
   local highest = seen and tonumber(string.match(seen, ':(%d+)')) or math.max(0, NUMBER - UNDER_WAY) - 1
+  if NUMBER == highest + 1 and not (seen and string.find(seen, ',', 1, true)) then return now .. ':' .. NUMBER end
   local gaps = {}
   local function add(first, last)
     if first <= last then gaps[#gaps + 1] = string.format(',%d-%d', first, last) end
