@@ -20,7 +20,9 @@ from langchain_memstore.ops.base import Op
 
 R = TypeVar("R")
 
-_UNABLE = (ReadOnlyError, ClusterDownError, TryAgainError)  # of the server's answers, those that a while may change
+FOR_NOW = (ClusterDownError, TryAgainError)  # a cluster's answers that a while may change
+_UNABLE = (ReadOnlyError, *FOR_NOW)
+_ON_ITS_WAY = "access a non local key"  # a script, in a slot that is moved, looks for a key that it has just deleted
 _UNABLE_CODES = ("READONLY", "BUSY", "NOREPLICAS", "MASTERDOWN")
 
 # How servers of all versions say, within scripts and without, what they have no error code for.
@@ -76,6 +78,11 @@ def _line_of(error: Exception, op: Op[Any]) -> str:
     return op.script.source.decode().splitlines()[int(line[1]) - 1] if line and op.script is not None else ""
 
 
+def is_for_now(error: ResponseError) -> bool:
+    """Tell whether a node of a cluster cannot serve now what it, or another, will later."""
+    return isinstance(error, FOR_NOW) or _ON_ITS_WAY in str(error)
+
+
 def translate(error: Exception, op: Op[Any]) -> BackendError:
     """Return the error to raise at the caller of an operation, for one of redis-py's or of the system."""
     where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
@@ -84,7 +91,7 @@ def translate(error: Exception, op: Op[Any]) -> BackendError:
     if isinstance(error, LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     text = _text(error)
-    if isinstance(error, _UNABLE) or text.startswith(_UNABLE_CODES):
+    if isinstance(error, _UNABLE) or text.startswith(_UNABLE_CODES) or _ON_ITS_WAY in text:
         return BackendUnavailable(f"{where}: cannot serve now: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
         return BackendFull(f"{where}: out of memory, nothing was written: {text}")

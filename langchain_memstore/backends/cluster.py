@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import zlib
 from collections import defaultdict
@@ -17,9 +18,9 @@ from redis.exceptions import (
     MovedError,
     NoScriptError,
     ResponseError,
-    TryAgainError,
 )
 
+from langchain_memstore.backends.answers import FOR_NOW, is_for_now
 from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.nodes import Cluster
 from langchain_memstore.backends.pools import Address
@@ -39,7 +40,7 @@ from langchain_memstore.ops.base import Command, Op
 from langchain_memstore.ops.keyspace import ScanKeys
 from langchain_memstore.ops.listing import Scan
 
-MOST_REDIRECTIONS = 16  # of one operation
+MOST_REDIRECTIONS = 16  # of one operation, one after the other
 
 
 class Exchange(NamedTuple):
@@ -58,6 +59,47 @@ class _Unit:
     asking: Address | None = None
     """The node that imports the slot, and has what this is about already."""
     replies: list[Any] | None = None
+
+
+_MOVE = re.compile(rb"-[<>]-")  # a slot on its way, as CLUSTER NODES has it: [93-<-id], [77->-id]
+
+
+class _Place(NamedTuple):
+    """How far a listing of the masters has come; a cursor holds it as one number."""
+
+    version: int
+    """Tells the cluster from what it was before."""
+    moved: bool = False
+    """Whether a slot was being moved meanwhile."""
+    again: bool = False
+    """Whether the masters are gone through once more for that."""
+    at: int = 0
+    """Which of the masters is being listed."""
+    cursor: int = 0
+    """Its own cursor."""
+
+    @classmethod
+    def of(cls, number: int) -> _Place:
+        """Read a cursor."""
+        flags = number >> 94
+        return cls(number >> 96, bool(flags & 1), bool(flags & 2), number >> 64 & (2**30 - 1), number & (2**64 - 1))
+
+    def as_int(self) -> int:
+        """Write a cursor."""
+        return self.version << 96 | self.again << 95 | self.moved << 94 | self.at << 64 | self.cursor
+
+    def after(self, cursor: int, masters: int, moving: bool) -> _Place | None:
+        """Return the place after a page; None: the listing is over.
+
+        Args:
+            cursor: The master's own cursor after it; 0: it was listed whole.
+            masters: How many there are.
+            moving: Whether a slot of the master is being moved.
+        """
+        moved, at = self.moved or moving, self.at + (cursor == 0)
+        if at < masters:
+            return self._replace(moved=moved, at=at, cursor=cursor)
+        return _Place(self.version, again=True) if moved and not self.again else None
 
 
 class ClusterBackend(RemoteBackend):
@@ -96,6 +138,7 @@ class ClusterBackend(RemoteBackend):
         losses, redirections, until = 0, 0, time.monotonic() + PATIENCE
         while waiting := [unit for unit in units if unit.replies is None]:
             trouble: Exception | None = None
+            redirected = False
             try:
                 if self._cluster.is_stale:
                     yield from self._ask_for_slots()
@@ -115,9 +158,10 @@ class ClusterBackend(RemoteBackend):
                 for unit in members:
                     length = len(unit.commands) + (unit.asking is not None)
                     replies, answers = answers[length - len(unit.commands) : length], answers[length:]
-                    redirections += self._take_in(unit, replies, op, address)
+                    redirected |= self._take_in(unit, replies, op, address)
                     if unit.replies is None:
                         trouble = trouble or _refusal(replies)
+            redirections += redirected
             if redirections > MOST_REDIRECTIONS:
                 raise ClusterDownError("the nodes of the cluster redirect to one another")
             if trouble is not None:
@@ -150,7 +194,8 @@ class ClusterBackend(RemoteBackend):
         """List a page of one of the masters.
 
         The cursor tells of which, and of what cluster that was: where slots or masters have changed since, the listing
-        begins anew, for only so does it see all that has been there all the while.
+        begins anew, for only so does it see all that has been there all the while. Where a slot was being moved, it
+        goes through the masters once more: a key may have gone from one that was not listed yet to one that was.
         """
         losses, until = 0, time.monotonic() + PATIENCE
         while True:
@@ -160,23 +205,23 @@ class ClusterBackend(RemoteBackend):
                 if not masters:
                     raise ClusterDownError("no node serves a slot")
                 version = zlib.crc32(repr(masters).encode()) + 1
-                cursor, at = op.cursor & (2**64 - 1), op.cursor >> 64 & (2**32 - 1)
-                if op.cursor >> 96 != version:
-                    cursor, at = 0, 0
-                page = replace(op, cursor=cursor)
-                replies = yield Exchange(self._cluster.node(masters[at].address), page.commands())
+                place = _Place.of(op.cursor)
+                if place.version != version:
+                    place = _Place(version)
+                page = replace(op, cursor=place.cursor)
+                node = self._cluster.node(masters[place.at].address)
+                moves, *replies = yield Exchange(node, [("CLUSTER", "NODES"), *page.commands()])
                 if (refusal := _refusal(replies)) is not None:
                     raise refusal
-            except (*LOST, ClusterDownError) as error:
+            except (*LOST, *FOR_NOW) as error:
                 losses += 1
                 yield pause(error, losses, until)
                 continue
             if isinstance(replies[0], ResponseError):
                 return list(replies)
             cursor, keys = int(replies[0][0]), replies[0][1]
-            at += cursor == 0
-            done = at == len(masters)
-            return [[0 if done else version << 96 | at << 64 | cursor, keys]]
+            following = place.after(cursor, len(masters), isinstance(moves, bytes) and _MOVE.search(moves) is not None)
+            return [[0 if following is None else following.as_int(), keys]]
 
     def _ask_all(self, op: Op[Any]) -> Generator[Exchange | float, Any, list[Any]]:
         """Send an operation to every master, and return the answers of all."""
@@ -228,7 +273,7 @@ def _asked(units: list[_Unit]) -> list[Command]:
 
 def _refusal(replies: list[Any]) -> ResponseError | None:
     """Return the answer that says that the node cannot serve now what it will later; None: there is none."""
-    return next((reply for reply in replies if isinstance(reply, (TryAgainError, ClusterDownError))), None)
+    return next((reply for reply in replies if isinstance(reply, ResponseError) and is_for_now(reply)), None)
 
 
 def _take(step: Exchange | float) -> Any:

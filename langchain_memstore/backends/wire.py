@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.connections import Connections
+from langchain_memstore.backends.watched import aconnection_of, connection_of
 from langchain_memstore.ops.base import Command, Op
 
 RETRIES = 3  # how often an operation is sent again after its connection was lost
@@ -30,7 +31,7 @@ REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
 def exchange(connections: Connections, commands: list[Command]) -> list[Any]:
     """Send commands over one connection, and return their answers: errors of the server among them."""
     pool = connections.pool
-    connection = pool.get_connection()
+    connection = connection_of(pool)
     try:
         connection.send_packed_command(connection.pack_commands(commands))
         replies: list[Any] = []
@@ -53,7 +54,7 @@ async def aexchange(connections: Connections, commands: list[Command]) -> list[A
     """Send commands over one connection; the async face of `exchange`."""
     pool = await connections.async_pool()
     async with pool.gate:
-        connection = await pool.pool.get_connection()
+        connection = await aconnection_of(pool.pool)
         try:
             await connection.send_packed_command(connection.pack_commands(commands))
             replies: list[Any] = []
