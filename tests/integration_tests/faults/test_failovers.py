@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from secrets import token_hex
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -36,6 +37,8 @@ class Load:
 
     def __init__(self, store: Memstore) -> None:
         self._store = store
+        name = token_hex(4)  # a replica may yet hold what an earlier test has said
+        self.sessions = [SessionKeys("conversation", f"{name}-{writer}") for writer in range(WRITERS)]
         self.written = [0] * WRITERS
         self._stop = threading.Event()
 
@@ -52,7 +55,7 @@ class Load:
             running.result()
 
     def _write(self, writer: int) -> None:
-        history = self._store.history(f"writer-{writer}")
+        history = self._store.history(self.sessions[writer].session_id)
         while not self._stop.wait(0.01):
             history.add_user_message(str(self.written[writer]))
             self.written[writer] += 1
@@ -61,7 +64,7 @@ class Load:
         await asyncio.gather(*(self._awrite(writer) for writer in range(WRITERS // 2, WRITERS)))
 
     async def _awrite(self, writer: int) -> None:
-        history = self._store.history(f"writer-{writer}")
+        history = self._store.history(self.sessions[writer].session_id)
         while not self._stop.is_set():
             await history.aadd_messages([HumanMessage(str(self.written[writer]))])
             self.written[writer] += 1
@@ -71,7 +74,8 @@ class Load:
         """Check that nothing is twice or out of order, and count what is lost."""
         lost = 0
         for writer in range(WRITERS):
-            held = [int(message.text) for message in self._store.history(f"writer-{writer}").messages]
+            history = self._store.history(self.sessions[writer].session_id)
+            held = [int(message.text) for message in history.messages]
             assert held == sorted(set(held))
             assert held[-1:] == [self.written[writer] - 1]
             lost += self.written[writer] - len(held)
@@ -86,7 +90,7 @@ def test_a_master_of_a_cluster_dies(cluster: ClusterOfServers, open_store: Calla
     store = open_store(cluster.url, max_messages=None)
     with Load(store) as load:
         time.sleep(0.5)
-        victim = cluster.master_of(keys_of(0).messages)
+        victim = cluster.master_of(load.sessions[0].messages)
         before = load.written.copy()
         victim.kill()
         time.sleep(1)
@@ -157,7 +161,7 @@ def test_slots_move_to_another_master(
         time.sleep(0.3)
         for writer in range(3):
             for _ in range(2):  # there and back
-                key = keys_of(writer).messages
+                key = load.sessions[writer].messages
                 source = cluster.master_of(key)
                 target = next(server for server in cluster.masters() if server is not source)
                 migrate(cluster, key_slot(key.encode()), source, target, pause)
@@ -274,6 +278,8 @@ def test_sentinels_name_another_master(
     old = watched.master
     with Load(store) as load:
         time.sleep(0.5)
+        with old.admin() as admin:
+            assert admin.wait(1, 5000) == 1  # the replica has what was said so far
         failover(watched)
         wait_until(lambda: watched.master is not old, 20)
         time.sleep(3 if failover is switch else 0.5)
