@@ -15,7 +15,7 @@ from langchain_core.messages import HumanMessage
 from redis.crc import key_slot
 from waiting import wait_until
 
-from langchain_memstore import Memstore, codec
+from langchain_memstore import BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.cluster import ClusterBackend
 from langchain_memstore.backends.nodes import Cluster
@@ -117,7 +117,7 @@ def test_a_cluster_without_a_fallback_serves_again_by_itself(
     def serves() -> bool:
         try:
             return [message.text for message in store.history(keys.session_id).messages] == ["before"]
-        except Exception:
+        except BackendUnavailable:
             return False
 
     wait_until(serves, 20)
