@@ -18,7 +18,10 @@ from waiting import wait_until
 from langchain_memstore import BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.cluster import ClusterBackend
+from langchain_memstore.backends.fallback import FallbackBackend
+from langchain_memstore.backends.journal import Journal
 from langchain_memstore.backends.nodes import Cluster
+from langchain_memstore.backends.outage import Outage
 from langchain_memstore.backends.pools import settings_of, url_pools
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append
@@ -237,9 +240,10 @@ async def test_a_listing_sees_all_while_a_master_is_replaced(
 
 
 def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, face: Callable[[Backend], Execute]) -> None:
-    cuts, bounds = RandomCuts(seed=5), Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
+    bounds = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
     with ExitStack() as stack:
-        proxies = {server.port: stack.enter_context(Proxy(server.port, cuts.plan)).port for server in cluster.servers}
+        cuts = {server.port: RandomCuts(seed) for seed, server in enumerate(cluster.servers)}
+        proxies = {port: stack.enter_context(Proxy(port, cut.plan)).port for port, cut in cuts.items()}
 
         def through(node: tuple[str, int]) -> tuple[str, int]:
             return node[0], proxies.get(node[1], node[1])
@@ -247,14 +251,16 @@ def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, face
         def connect(node: tuple[str, int]):
             return url_pools(f"redis://{USER}:{PASSWORD}@{node[0]}:{node[1]}", settings_of({}))
 
-        seeds = [through(("127.0.0.1", server.port)) for server in cluster.servers[:2]]
-        backend = ClusterBackend(Cluster(seeds, connect, remap=through))
+        nodes = Cluster([through(("127.0.0.1", server.port)) for server in cluster.servers[:2]], connect, remap=through)
+        outage = Outage(lambda: Journal(10_000))
+        backend = FallbackBackend(ClusterBackend(nodes), outage, lambda: ClusterBackend(nodes))
         execute = face(backend)
         for number in range(500):
             entries = codec.encode([HumanMessage(str(number))])
             execute(Append(keys_of(number % WRITERS), entries, bounds, 60_000))
+        wait_until(lambda: not backend.status.degraded, 20)
         backend.close()
-    assert cuts.connections >= 20
+    assert sum(cut.connections for cut in cuts.values()) >= 20
     for writer in range(WRITERS):
         texts = [codec.decode(entry).text for entry in cluster.held(keys_of(writer).messages)]
         assert texts == [str(number) for number in range(writer, 500, WRITERS)]
