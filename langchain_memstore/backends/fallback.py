@@ -117,7 +117,7 @@ class FallbackBackend:
             except BackendUnavailable as error:
                 outage.begin(op, error, self._make_replayer)
             else:
-                outage.known.note(op, result)
+                outage.follow(op, result)
                 return result
         return drive(self._go_on(op), self._take)
 
@@ -130,7 +130,7 @@ class FallbackBackend:
             except BackendUnavailable as error:
                 outage.begin(op, error, self._make_replayer)
             else:
-                outage.known.note(op, result)
+                outage.follow(op, result)
                 return result
         return await adrive(self._go_on(op), self._atake)
 
@@ -160,7 +160,7 @@ class FallbackBackend:
                 except BackendUnavailable as error:
                     outage.begin(op, error, self._make_replayer)
                 else:
-                    outage.known.note(op, result)
+                    outage.follow(op, result)
                     return result
             elif outage.is_replaying and waited < MOST_WAIT:
                 yield PAUSE

@@ -11,11 +11,12 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.moving import Restore
 from langchain_memstore.ops.reading import Read, SessionData
-from langchain_memstore.ops.session import Append, Clear, SessionOp
+from langchain_memstore.ops.session import Append, Clear, SessionOp, SessionScript
 from langchain_memstore.ops.sessions import Session
 
 MOST_WRITES = 32  # how many writes to keep beside a read before they are done to it
 ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
+RECENT = 16  # ids of writes to remember of a session
 TOGETHER = 16  # how many operations to take in at a time
 SAMPLE = 8  # how many entries to measure
 
@@ -30,7 +31,7 @@ class _Known:
         size: About how many bytes it takes.
     """
 
-    __slots__ = ("at", "data", "keys", "size", "writes")
+    __slots__ = ("at", "data", "keys", "recent", "size", "writes")
 
     def __init__(self, keys: SessionKeys, data: SessionData | None, at: int, size: int) -> None:
         self.keys = keys
@@ -38,6 +39,12 @@ class _Known:
         self.at = at
         self.size = size
         self.writes: list[SessionOp[Any]] = []
+        self.recent: list[str] = []
+        """The ids of the last writes before the read, which has them."""
+
+    def ids(self) -> list[str]:
+        """Return the ids of the last writes."""
+        return [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
 
     def session(self) -> Session:
         """Make the session of it."""
@@ -48,6 +55,8 @@ class _Known:
             session.summary, session.turns, session.total = data.summary, data.turns, data.total
             session.away, session.summarized, session.lost = data.evicted, data.summarized, data.lost
             session.expires = None if data.left is None else self.at + data.left
+        for batch in self.recent:
+            session.writers.add(batch)
         for write in self.writes.copy():
             write.follow(session, self.at)
         return session
@@ -111,9 +120,11 @@ class LastKnown:
 
     def _note_read(self, keys: SessionKeys, data: SessionData, now: int) -> None:
         meta = keys.meta
+        before = self._sessions.get(meta)
         self._forget(meta)
         if any(data):
             known = self._sessions[meta] = _Known(keys, data, now, _size(data.entries))
+            known.recent = before.ids() if before is not None else []
             self._grow(known.size)
 
     def _note_write(self, op: SessionOp[Any], now: int) -> None:
@@ -137,6 +148,7 @@ class LastKnown:
         self._size -= known.size
         known.data = Read(known.keys, None, refresh=False).apply(known.session(), now)
         known.at, known.size = now, _size(known.data.entries)
+        known.recent = known.ids()
         known.writes.clear()
         self._size += known.size
 

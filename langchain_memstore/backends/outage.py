@@ -28,6 +28,7 @@ from langchain_memstore.errors import (
     BackendUnavailable,
 )
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.options import LayerPolicy
 
 R = TypeVar("R")
@@ -166,6 +167,14 @@ class Outage:
                 )
             elif self.is_replaying:
                 self._go_down(error)
+
+    def follow(self, op: Op[Any], result: Any) -> None:
+        """Note what the store has done; and do it to what stands in for it, where an outage has begun meanwhile."""
+        self.known.note(op, result)
+        if not self.is_over and not self.is_replaying and isinstance(op, SessionScript) and op.in_outage == "journal":
+            with self._lock:
+                if self._local is not None:
+                    self._local.execute(op)  # once: what stands in knows the last ids
 
     def serve(self, op: Op[R]) -> tuple[R] | None:
         """Execute an operation inside the process; None where the outage has ended just now.

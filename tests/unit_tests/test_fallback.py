@@ -327,6 +327,35 @@ def test_sessions_of_which_nothing_waits_go_to_the_store_meanwhile() -> None:
     assert texts(primary.backend.execute(READ).entries) == [str(number) for number in range(21)]
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_what_the_store_did_while_the_outage_began_is_seen_once(settled: bool) -> None:
+    primary, backend = unsteady()
+    for number in range(40):
+        backend.execute(append(str(number)))
+    if settled:
+        backend.execute(READ)
+    late, result = append("late"), None
+
+    def do_and_lose_the_others(op: Op[Any]) -> Any:
+        nonlocal result
+        result = execute(op)
+        primary.mode = "down"
+        primary.execute = execute  # type: ignore[method-assign]
+        backend.execute(append("of another thread"))  # which finds the store away
+        return result
+
+    execute, primary.execute = primary.execute, do_and_lose_the_others  # type: ignore[method-assign]
+    backend.execute(late)
+    assert backend.status.degraded
+    said = texts(backend.execute(READ).entries)
+    assert said == [*map(str, range(40)), "of another thread", "late"]
+    backend._outage.follow(late, result)  # as a thread does that was slow to note it
+    assert texts(backend.execute(READ).entries) == said
+    primary.mode = "up"
+    settle(backend)
+    assert texts(primary.backend.execute(READ).entries) == [*map(str, range(40)), "late", "of another thread"]
+
+
 def test_both_faces_share_one_journal_that_is_replayed_once() -> None:
     primary, backend = unsteady()
 
