@@ -48,6 +48,8 @@ class Exchange(NamedTuple):
 
     connections: Connections
     commands: list[Command]
+    alone: bool = False
+    """Whether nothing else is to go over the same connection at the same time."""
 
 
 @dataclass
@@ -149,7 +151,7 @@ class ClusterBackend(RemoteBackend):
                 trouble, groups = error, {}
             for address, members in groups.items():
                 try:
-                    answers = yield Exchange(self._cluster.node(address), _asked(members))
+                    answers = yield Exchange(self._cluster.node(address), _asked(members), alone=losses > 0)
                 except LOST as error:
                     trouble = error
                     for unit in members:
@@ -277,7 +279,7 @@ def _refusal(replies: list[Any]) -> ResponseError | None:
 
 
 def _take(step: Exchange | float) -> Any:
-    return exchange(*step) if isinstance(step, Exchange) else time.sleep(step)
+    return exchange(*step[:2]) if isinstance(step, Exchange) else time.sleep(step)
 
 
 async def _atake(step: Exchange | float) -> Any:

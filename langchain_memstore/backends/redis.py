@@ -132,7 +132,7 @@ class RedisBackend(RemoteBackend):
         commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
         while commands:
             try:
-                replies = await aexchange(self._connections, commands)
+                replies = await aexchange(self._connections, commands, alone=losses > 0)
                 if isinstance(replies[-1], NoScriptError):
                     return await aexchange(self._connections, with_source(op))
                 if was_not_queued(replies):

@@ -8,7 +8,7 @@ local RECENT = 1024 -- bytes of recent batch ids and results to keep
 -- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
 local WRITER, NUMBER = string.match(ARGV[1], '^(%x+)%.(%d+)$')
 local SEEN = 'seen:' .. (WRITER or '')
-local UNDER_WAY, MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 64, 32, 32, 64
+local MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 128, 32, 64
 NUMBER = tonumber(NUMBER)
 
 local function was_seen(seen)
@@ -20,8 +20,8 @@ local function was_seen(seen)
 end
 
 local function adding(seen, now)
-  local highest = seen and tonumber(string.match(seen, ':(%d+)')) or math.max(0, NUMBER - UNDER_WAY) - 1
-  if NUMBER == highest + 1 and not (seen and string.find(seen, ',', 1, true)) then return now .. ':' .. NUMBER end
+  local highest = seen and tonumber(string.match(seen, ':(%d+)')) or -1
+  if NUMBER == highest + 1 then return now .. ':' .. NUMBER .. (seen and string.match(seen, ',.*') or '') end
   local gaps = {}
   local function add(first, last)
     if first <= last then gaps[#gaps + 1] = string.format(',%d-%d', first, last) end
