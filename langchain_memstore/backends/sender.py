@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.timeout import timeout
-from langchain_memstore.backends.wire import is_left_open, packed
+from langchain_memstore.backends.wire import Meanwhile, is_left_open, packed
 from langchain_memstore.ops.base import Command
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class _Waiting(NamedTuple):
     """What a task sends, and waits for."""
 
     commands: list[Command]
+    meanwhile: Meanwhile
     answer: asyncio.Future[list[Any]]
 
 
@@ -47,17 +48,18 @@ class Sender:
         self._is_open = False
         self._carriers: set[asyncio.Task[None]] = set()
 
-    async def exchange(self, commands: list[Command], alone: bool) -> list[Any]:
+    async def exchange(self, commands: list[Command], meanwhile: Meanwhile, alone: bool) -> list[Any]:
         """Send commands, and return their answers: errors of the server among them.
 
         Args:
             commands: What to send, in this order and with nothing between.
+            meanwhile: What to do while the answers are under way.
             alone: Whether to send nothing else over the same connection at the same time.
         """
         if not alone:
             loop = asyncio.get_running_loop()
             if self._is_open:
-                waiting = _Waiting(commands, loop.create_future())
+                waiting = _Waiting(commands, meanwhile, loop.create_future())
                 self._waiting.append(waiting)
                 return await waiting.answer
             self._is_open = True
@@ -67,6 +69,7 @@ class Sender:
         try:
             async with timeout(self._pool.patience):
                 await connection.send_packed_command([packed(commands)])
+                meanwhile()
                 replies = await _answers(connection, len(commands))
             fit = not is_left_open(replies)
             return replies
@@ -95,6 +98,8 @@ class Sender:
             async with timeout(self._pool.patience):
                 together = packed([command for each in live for command in each.commands])
                 await connection.send_packed_command([together])
+            for meanwhile in {each.meanwhile for each in live}:
+                meanwhile()
             while waiting:
                 async with timeout(self._pool.patience):
                     replies = await _answers(connection, len(waiting[0].commands))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hiredis import pack_command
@@ -30,13 +31,22 @@ LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
 
 
-def exchange(connections: Connections, commands: list[Command]) -> list[Any]:
+Meanwhile = Callable[[], None]
+"""What to do while the answers are under way, at no cost: something quick."""
+
+
+def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+def exchange(connections: Connections, commands: list[Command], meanwhile: Meanwhile) -> list[Any]:
     """Send commands over one connection, and return their answers: errors of the server among them."""
     pool = connections.pool
     connection = pool.take()
     fit = False
     try:
         connection.send_packed_command([packed(commands)])
+        meanwhile()
         replies: list[Any] = []
         for _ in commands:
             try:
@@ -49,15 +59,18 @@ def exchange(connections: Connections, commands: list[Command]) -> list[Any]:
         pool.give(connection, fit)
 
 
-async def aexchange(connections: Connections, commands: list[Command], alone: bool = False) -> list[Any]:
+async def aexchange(
+    connections: Connections, commands: list[Command], meanwhile: Meanwhile, alone: bool = False
+) -> list[Any]:
     """Send commands over one connection; the async face of `exchange`.
 
     Args:
         connections: Where to.
         commands: What.
+        meanwhile: What to do while the answers are under way.
         alone: Whether they have to have the connection for themselves.
     """
-    return await (await connections.async_pool()).sender.exchange(commands, alone)
+    return await (await connections.async_pool()).sender.exchange(commands, meanwhile, alone)
 
 
 def packed(commands: list[Command]) -> bytes:
