@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.batches import parse_batch
 from langchain_memstore.ops.moving import Restore
 from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.ops.session import Append, Clear, SessionOp, SessionScript
@@ -46,8 +49,7 @@ class _Known:
     def take(self, data: SessionData, now: int) -> None:
         """Take in a read, which has what was written before."""
         if self.writes:
-            ids = [op.batch for op in self.writes if isinstance(op, SessionScript)]
-            self.recent = (self.recent + ids)[-RECENT:]
+            self.recent = [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
             self.writes.clear()
         self.data = data
         self.at = now
@@ -64,9 +66,28 @@ class _Known:
             session.expires = None if data.left is None else self.at + data.left
         for batch in self.recent:
             session.writers.add(batch)
-        for write in self.writes.copy():
-            write.follow(session, self.at)
+        for joins, writes in itertools.groupby(self.writes.copy(), _joins):
+            if joins and session.epoch:
+                _follow_together(session, cast("Iterator[Append]", writes), self.at)
+            else:
+                for write in writes:
+                    write.follow(session, self.at)
         return session
+
+
+def _joins(op: SessionOp[Any]) -> tuple[Any, ...] | None:
+    """Return what an append has in common with those that can be done with it at once; None: it cannot."""
+    return (op.bounds, op.ttl) if isinstance(op, Append) and parse_batch(op.batch) else None
+
+
+def _follow_together(session: Session, appends: Iterator[Append], now: int) -> None:
+    """Do appends as one: to bound the window once comes to the same, and is quicker."""
+    new = {op.batch: op for op in appends if not session.writers.has(op.batch)}
+    if new:
+        *_, last = new.values()
+        replace(last, entries=tuple(entry for op in new.values() for entry in op.entries)).follow(session, now)
+        for batch in new:
+            session.writers.add(batch)
 
 
 class LastKnown:

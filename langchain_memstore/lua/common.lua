@@ -2,7 +2,7 @@
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
-local RECENT = 1024 -- bytes of recent batch ids and results to keep
+local RECENT = 512 -- bytes of recent batch ids and results to keep
 
 -- As in ops/batches.py: a batch id is '<writer>.<number>', and meta has a field for each writer that tells which of its
 -- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
@@ -72,7 +72,7 @@ end
 
 local function milliseconds()
   local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
+  return string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000)) -- a number would be written out at each use
 end
 
 -- Make the keys expire together. Skipped while less than a hundredth of the TTL has worn off, unless a key is new.
