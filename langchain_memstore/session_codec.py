@@ -7,6 +7,7 @@ The type stays in clear, for windows and turns go by it, and is authenticated wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -15,8 +16,10 @@ from langchain_core.messages import BaseMessage
 
 from langchain_memstore import codec
 from langchain_memstore.codec import SEALED, is_sealed
-from langchain_memstore.errors import DecryptError
+from langchain_memstore.errors import DecryptError, MessageDecodeError
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.reading import Window
+from langchain_memstore.recalled import decode_window
 
 if TYPE_CHECKING:
     from langchain_memstore.encryption import Cipher
@@ -81,6 +84,9 @@ class SessionCodec:
         """
         if self._key_ring is not None:
             entries = self._open_entries(entries)
+        if isinstance(entries, Window):
+            with suppress(MessageDecodeError):  # below it is found out which
+                return decode_window(entries)
         return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
 
     def encode_summary(self, summary: str) -> str:
