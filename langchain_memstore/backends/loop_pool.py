@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from redis.asyncio.connection import BlockingConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.sender import Sender
@@ -64,15 +65,12 @@ class LoopPool:
         try:
             if not self._keeps:
                 return await aconnection_of(self._pool)
-            if not self._kept:
-                return await self._pool.get_connection()
-            connection = self._kept.pop()
-            try:
-                await self._pool.ensure_connection(connection)
-            except BaseException:
+            if self._kept:
+                connection = self._kept.pop()
+                if await _is_fit(connection):
+                    return connection
                 await self._drop(connection)
-                raise
-            return connection
+            return await self._pool.get_connection()
         except BaseException:
             self._gate.release()
             raise
@@ -123,3 +121,13 @@ class LoopPool:
             while self._kept:
                 await self._pool.release(self._kept.pop())
             await self._pool.disconnect()
+
+
+async def _is_fit(connection: Any) -> bool:
+    """Tell whether a connection that has been idle is open still, with nothing to be read."""
+    try:
+        return not await (
+            connection.can_read() if hasattr(connection, "can_read") else connection.can_read_destructive()
+        )
+    except (RedisConnectionError, OSError):
+        return False

@@ -47,7 +47,7 @@ class ThreadPool:
                 connection = self._kept.pop()
             except IndexError:
                 return self._pool.get_connection()
-            if is_fit(connection):
+            if _is_fit(connection):
                 return connection
             self._drop(connection)
             return self._pool.get_connection()
@@ -90,7 +90,7 @@ def is_marked(connection: Any) -> bool:
     return bool(getattr(connection, "should_reconnect", bool)())
 
 
-def is_fit(connection: Any) -> bool:
+def _is_fit(connection: Any) -> bool:
     """Tell whether a connection that has been idle is open still, with nothing to be read."""
     try:
         return not connection.can_read()
