@@ -66,10 +66,14 @@ class LoopPool:
             if not self._keeps:
                 return await aconnection_of(self._pool)
             if self._kept:
-                connection = self._kept.pop()
-                if await _is_fit(connection):
+                connection, fit = self._kept.pop(), False
+                try:
+                    fit = await _is_fit(connection)
+                finally:
+                    if not fit:
+                        await self._drop(connection)
+                if fit:
                     return connection
-                await self._drop(connection)
             return await self._pool.get_connection()
         except BaseException:
             self._gate.release()
