@@ -32,7 +32,8 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel, ValidationError
 
-from langchain_memstore.errors import DecryptError, MessageDecodeError, MessageEncodeError
+from langchain_memstore.compression import expand, is_compressed
+from langchain_memstore.errors import DecryptError, MessageDecodeError, MessageEncodeError, MissingPackage
 from langchain_memstore.tagged import pack, unpack
 
 logger = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ def decode_entries(
     Raises:
         MessageDecodeError: An entry is not a message, where that is to be raised.
         DecryptError: An entry is encrypted; such a one is never skipped.
+        MissingPackage: An entry is compressed, and there is nothing to expand it; such a one is never skipped, either.
     """
     try:
         return _decode_all(entries)
@@ -232,7 +234,13 @@ def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
         for entry in entries:
             # Entries of others have a space there. `json.dumps` writes into them what orjson refuses (NaN, lone
             # surrogates) or reads as floats (big integers).
-            value = loads(entry) if entry[8] == _QUOTE else json.loads(entry)
+            try:
+                value = loads(entry) if entry[8] == _QUOTE else json.loads(entry)
+            except ValueError:
+                if not is_compressed(entry):
+                    raise
+                entry = expand(entry)
+                value = loads(entry) if entry[8] == _QUOTE else json.loads(entry)
             kind, data = value["type"], value["data"]
             if len(value) != 2 and value.get("marked"):
                 value["data"] = data = unpack(data)
@@ -254,6 +262,8 @@ def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
             _set_extra(message, extra)
             _set_private(message, None)
             append(message)
+    except MissingPackage:
+        raise
     except Exception as error:  # an entry may hold anything, and fail in any way
         raise MessageDecodeError(f"not a message: {type(error).__name__}") from error
     return messages

@@ -18,6 +18,7 @@ except ImportError as error:
         "MemstoreSession needs openai-agents 0.8 or later: pip install 'langchain-memstore[openai-agents]'"
     ) from error
 
+from langchain_memstore.compression import compress, expand, is_compressed
 from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
@@ -139,6 +140,7 @@ class MemstoreSession:
             BackendError: The store refused or could not be reached.
         """
         if entries := tuple(_encode(item, f"items[{index}]") for index, item in enumerate(items)):
+            entries = compress(entries, self._policy.compress_above)
             await self._backend.aexecute(Append(self.keys, entries, self._bounds, self._policy.ttl_ms))
 
     async def pop_item(self) -> TResponseInputItem | None:
@@ -193,7 +195,7 @@ def _encode(item: object, path: str) -> bytes:
 
 
 def _decode(entry: bytes) -> dict[str, Any]:
-    value = orjson.loads(entry)
+    value = orjson.loads(expand(entry) if is_compressed(entry) else entry)
     item = unpack(value["data"])
     if value["item"] not in KINDS or not isinstance(item, dict):
         raise TypeError("not an item")

@@ -27,6 +27,7 @@ VARIABLES = {
     "MAX_HISTORY_LENGTH": "15",
     "MEMSTORE_KEY_PREFIX": "tenant",
     "MEMSTORE_ENCRYPTION_KEYS": f"{KEY}, {KEY}",
+    "MEMSTORE_COMPRESS_ABOVE": "4096",
 }
 NOTHING = "memory://"
 
