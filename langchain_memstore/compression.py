@@ -109,7 +109,10 @@ def expand(entry: bytes) -> bytes:
         rest: bytes = contexts.expand(frame, allow_extra_data=False)
     except contexts.error as error:
         raise CorruptFrame(str(error)) from error
-    return entry[:clear] + rest
+    whole = entry[:clear] + rest
+    if is_compressed(whole):
+        raise CorruptFrame("it holds another frame")
+    return whole
 
 
 def expanded(entries: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -140,6 +140,7 @@ WRONG = {
     "REDIS_SSL": ["hunter2", "2"],
     "SESSION_TTL": ["hunter2", "0", "-1", "nan", "inf", "1e12"],
     "MAX_HISTORY_LENGTH": ["hunter2", "0", "-1", "1.5"],
+    "MEMSTORE_COMPRESS_ABOVE": ["hunter2", "0", "-1", "1.5"],
 }
 
 
