@@ -415,6 +415,22 @@ async def test_items_of_the_openai_agents_sdk() -> None:
     assert await small.pop_item() == items[-1] and await small.pop_item() == items[-2]
 
 
+async def test_without_the_package_items_are_never_skipped(request: pytest.FixtureRequest) -> None:
+    from langchain_memstore.integrations.openai_agents import MemstoreSession
+
+    store = Memstore(LocalBackend())
+    session = MemstoreSession("s", store, compress_above=200)
+    await session.add_items([{"role": "user", "content": "short"}, {"role": "user", "content": LONG}])
+    before = store._backend._held.sessions.find(session.keys).messages.copy()  # type: ignore[attr-defined]
+    request.getfixturevalue("no_zstandard")
+    session = MemstoreSession("s", store)
+    for call in (session.get_items, session.pop_item):
+        with pytest.raises(MissingPackage, match=r"^session 's': its compressed messages need the zstandard package"):
+            await call()
+    assert store._backend._held.sessions.find(session.keys).messages == before  # type: ignore[attr-defined]
+    assert await session.get_items(0) == []
+
+
 def test_an_operation_in_a_journal_keeps_every_byte() -> None:
     keys, policy = SessionKeys("p", "s"), Policy(compress_above=1)
     op = Append(keys, SessionCodec(keys, policy).encode(TALK), policy.bounds, 1000)

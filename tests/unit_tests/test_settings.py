@@ -73,6 +73,7 @@ def test_every_variable(given_variables) -> None:
         "max_messages": 15,
         "key_prefix": "tenant",
         "encryption_keys": [KEY, KEY],
+        "compress_above": 4096,
     }
 
 
