@@ -1,4 +1,4 @@
-"""Compression: what becomes of long entries before they are sealed and stored.
+"""Compression: what becomes of long entries before they are sealed, and stored.
 
 A compressed entry is what comes up to its first comma, in clear, as windows and turns go by it, and then a frame of
 Zstandard (RFC 8878) that holds the rest: `{"type":"ai",` and the frame. No JSON goes on like that, so no other entry is
@@ -28,8 +28,11 @@ class CorruptFrame(ValueError):
     """What follows the comma is not a whole frame, was changed, or claims too much."""
 
 
-def load_zstandard() -> ModuleType:
+def load_zstandard(needed_by: str) -> ModuleType:
     """Return the package that compresses.
+
+    Args:
+        needed_by: What needs it, for the error.
 
     Raises:
         MissingPackage: It is not installed.
@@ -38,7 +41,7 @@ def load_zstandard() -> ModuleType:
         import zstandard
     except ImportError as missing:
         raise MissingPackage(
-            "compressed messages need the zstandard package: pip install 'langchain-memstore[compression]'"
+            f"{needed_by} the zstandard package: pip install 'langchain-memstore[compression]'"
         ) from missing
     return zstandard
 
@@ -47,7 +50,7 @@ class _Contexts:
     """What compresses and expands in one thread: threads cannot share it, and making it takes longer than its work."""
 
     def __init__(self) -> None:
-        zstandard = load_zstandard()
+        zstandard = load_zstandard("compressed messages need")
         self.compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress
         self.expand = zstandard.ZstdDecompressor(max_window_size=LARGEST).decompress
         self.size_of = zstandard.frame_content_size

@@ -221,7 +221,7 @@ class Policy:
         _check_choice("on_corrupt", self.on_corrupt, ("skip", "raise"))
         _check_choice("accept_plaintext", self.accept_plaintext, (True, False))
         if self.compress_above is not None:
-            load_zstandard()
+            load_zstandard("compress_above needs")
         if self.encryption_keys is not None:
             from langchain_memstore.encryption import KeyRing
 
