@@ -38,7 +38,7 @@ READ = Read(KEYS, None, refresh=False)
 
 def near(server: Server, most: int = 10**6) -> NearCacheBackend:
     known = LastKnown(most, time.time)
-    return NearCacheBackend(RedisBackend(Connections.of_url(server.url)), lambda: known, notes=True)
+    return NearCacheBackend(RedisBackend(Connections.of_url(server.url)), known, notes=True)
 
 
 def append(*texts: str, most: int | None = None, evicted: int | None = None) -> Append:
