@@ -99,7 +99,7 @@ def _encode(message: BaseMessage, index: int) -> bytes:
     kind = _TYPES[cls]
     value = {"type": kind, "data": data}
     try:
-        entry = orjson.dumps(value) if _is_plain(data.values()) else _marked_json(value, index)
+        entry = orjson.dumps(value) if is_plain(data.values()) else _marked_json(value, index)
     except (TypeError, RecursionError):  # a big integer, a key that is not a string, a lone surrogate, many levels
         entry = _marked_json(value, index)
     if not _is_whole(kind, data) and (changed := _changed(message, entry)):
@@ -107,17 +107,17 @@ def _encode(message: BaseMessage, index: int) -> bytes:
     return entry
 
 
-def _is_plain(values: Iterable[Any]) -> bool:
+def is_plain(values: Iterable[Any]) -> bool:
     """Tell whether values are only of types that JSON keeps; that they are in its range is left to orjson."""
     for value in values:
         kind = type(value)
         if kind is str or value is None:
             continue
         if kind is dict:
-            if value and not _is_plain(value.values()):
+            if value and not is_plain(value.values()):
                 return False
         elif kind is list:
-            if value and not _is_plain(value):
+            if value and not is_plain(value):
                 return False
         elif kind is float:
             if value - value != 0:  # infinite, or not a number
@@ -255,8 +255,7 @@ def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
                     append(cls(**data, **extra))
                     continue
                 fields.update(extra)
-            # Rebuild the message as `model_construct` does, but quicker: the fields are there and need no defaults.
-            message = _new(cls)
+            message = _new(cls)  # as `build` does it; the call would take a thirtieth of the time
             _set_fields(message, data)
             _set_fields_set(message, fields)
             _set_extra(message, extra)
@@ -267,6 +266,16 @@ def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
     except Exception as error:  # an entry may hold anything, and fail in any way
         raise MessageDecodeError(f"not a message: {type(error).__name__}") from error
     return messages
+
+
+def build(cls: type[BaseMessage], data: dict[str, Any], fields: set[str], extra: dict[str, Any]) -> BaseMessage:
+    """Build a message as `model_construct` does, but quicker: the fields are all there and need no defaults."""
+    message = _new(cls)
+    _set_fields(message, data)
+    _set_fields_set(message, fields)
+    _set_extra(message, extra)
+    _set_private(message, None)
+    return message
 
 
 _QUOTE = ord('"')

@@ -9,6 +9,7 @@ is one, is never compressed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -18,8 +19,10 @@ from langchain_core.messages import BaseMessage
 from langchain_memstore import codec
 from langchain_memstore.codec import SEALED, is_sealed
 from langchain_memstore.compression import compress, expanded
-from langchain_memstore.errors import DecryptError, MissingPackage
+from langchain_memstore.errors import DecryptError, MessageDecodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.reading import Window
+from langchain_memstore.recalled import decode_window
 
 if TYPE_CHECKING:
     from langchain_memstore.encryption import Cipher
@@ -83,6 +86,9 @@ class SessionCodec:
         if self._key_ring is not None:
             entries = self._open_entries(entries)
         try:
+            if isinstance(entries, Window):
+                with suppress(MessageDecodeError):  # below it is found out which
+                    return decode_window(entries)
             return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
         except MissingPackage as error:
             raise MissingPackage(self._its(error)) from error
