@@ -187,7 +187,7 @@ def decode(entry: bytes | str) -> BaseMessage:
 
 def is_sealed(value: bytes) -> bool:
     """Tell whether an entry, or a summary, has the form of an encrypted one."""
-    return value.startswith(b'{"type":"') and value.startswith(SEALED, value.find(b","))
+    return value.startswith((b'{"type":"', b'{"item":"')) and value.startswith(SEALED, value.find(b","))
 
 
 def decode_entries(

@@ -49,10 +49,26 @@ class SessionCodec:
 
     def encode(self, messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
         """Encode messages as entries; see `codec.encode`."""
-        entries = compress(codec.encode(messages), self._policy.compress_above)
+        return self.close(codec.encode(messages))
+
+    def close(self, entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return entries as they are stored: compressed and sealed, where that is wanted."""
+        entries = compress(entries, self._policy.compress_above)
         if self._key_ring is None:
             return entries
         return tuple([self._seal(entry, _ENTRY, entry[: entry.index(b",")]) for entry in entries])
+
+    def open(self, entries: Sequence[bytes]) -> Sequence[bytes]:
+        """Return entries as they were before they were sealed; they may be compressed.
+
+        Raises:
+            DecryptError: One cannot be decrypted.
+        """
+        if self._key_ring is not None:
+            return self._open_entries(entries)
+        if any(map(is_sealed, entries)):
+            raise DecryptError(self._its("entries are encrypted; pass encryption_keys= to its store"))
+        return entries
 
     def open_state(self, state: SessionState) -> SessionState:
         """Return all of a session as it is without encryption and compression.
@@ -61,8 +77,6 @@ class SessionCodec:
             DecryptError: Something cannot be decrypted.
             MissingPackage: Something is compressed, and there is nothing to expand it.
         """
-        if self._key_ring is None and any(map(is_sealed, state.entries)):
-            raise DecryptError(self._its("messages are encrypted; pass encryption_keys= to its store"))
         messages, evicted = map(self._open_all, (state.messages, state.evicted))
         return replace(state, messages=messages, evicted=evicted, summary=self.decode_summary(state.summary))
 
@@ -132,7 +146,7 @@ class SessionCodec:
 
     def _open_all(self, entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
         try:
-            return expanded(entries if self._key_ring is None else self._open_entries(entries))
+            return expanded(self.open(entries))
         except MissingPackage as error:
             raise MissingPackage(self._its(error)) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ except ImportError as error:
         "MemstoreSession needs openai-agents 0.8 or later: pip install 'langchain-memstore[openai-agents]'"
     ) from error
 
-from langchain_memstore.compression import compress, expand, is_compressed
-from langchain_memstore.errors import MessageDecodeError, MessageEncodeError, MissingPackage
+from langchain_memstore.compression import expand, is_compressed
+from langchain_memstore.errors import DecryptError, MessageDecodeError, MessageEncodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop
 from langchain_memstore.options import HistoryOptions, check_count
+from langchain_memstore.session_codec import SessionCodec
 from langchain_memstore.tagged import pack, unpack
 from langchain_memstore.window import Bounds
 
@@ -72,7 +73,7 @@ class MemstoreSession:
 
     A session is no `store.history` of the same id: its items are kept apart, under the store's `key_prefix` and
     `:items`. `store.history(session_id, key_prefix="conversation:items")` tells its turns and its TTL; its messages
-    are none that LangChain knows.
+    are none that LangChain knows. With `encryption_keys`, items are encrypted; what kind each is stays in clear.
 
     Args:
         session_id: Which conversation; any non-empty text.
@@ -105,6 +106,7 @@ class MemstoreSession:
         """The keys of the session in Redis."""
         self._backend = store._backend
         self._policy = policy
+        self._codec = SessionCodec(self.keys, policy)
         self._bounds = replace(policy.bounds, results=RESULTS, turn_starts=TURN_STARTS, joined=JOINED)
 
     def __repr__(self) -> str:
@@ -120,6 +122,7 @@ class MemstoreSession:
         Raises:
             ValueError: The limit is negative.
             MessageDecodeError: An entry is not an item, where `on_corrupt="raise"`; else it is skipped with a warning.
+            DecryptError: An item is encrypted with none of the session's keys, or was changed.
             MissingPackage: An item is compressed, and there is nothing to expand it.
             BackendError: The store refused or could not be reached.
         """
@@ -141,19 +144,20 @@ class MemstoreSession:
             BackendError: The store refused or could not be reached.
         """
         if entries := tuple(_encode(item, f"items[{index}]") for index, item in enumerate(items)):
-            await self._append(compress(entries, self._policy.compress_above))
+            await self._append(self._codec.close(entries))
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Take the last item off, and its turn off the turn counter; None: there is none.
 
         Raises:
+            DecryptError: It cannot be decrypted; it was put back.
             MissingPackage: It is compressed, and there is nothing to expand it; it was put back.
             BackendError: The store refused or could not be reached.
         """
         while entries := await self._backend.aexecute(Pop(self.keys, 1, TURN_STARTS, self._policy.ttl_ms)):
             try:
                 items = self._decode(entries)
-            except MissingPackage:
+            except (DecryptError, MissingPackage):
                 await self._append(tuple(entries))
                 raise
             if items:
@@ -167,10 +171,10 @@ class MemstoreSession:
     async def _append(self, entries: tuple[bytes, ...]) -> None:
         await self._backend.aexecute(Append(self.keys, entries, self._bounds, self._policy.ttl_ms))
 
-    def _decode(self, entries: Iterable[bytes]) -> list[TResponseInputItem]:
+    def _decode(self, entries: Sequence[bytes]) -> list[TResponseInputItem]:
         items: list[Any] = []
         corrupt = []
-        for index, entry in enumerate(entries):
+        for index, entry in enumerate(self._codec.open(entries)):
             try:
                 items.append(_decode(entry))
             except MissingPackage as error:

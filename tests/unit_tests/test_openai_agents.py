@@ -37,8 +37,9 @@ from openai.types.responses import (
     ResponseReasoningItem,
 )
 
-from langchain_memstore import BackendUnavailable, Memstore, MessageDecodeError, MessageEncodeError
+from langchain_memstore import BackendUnavailable, DecryptError, Memstore, MessageDecodeError, MessageEncodeError
 from langchain_memstore.integrations.openai_agents import KINDS, MemstoreSession, kind_of
+from langchain_memstore.ops.reading import Read
 
 
 @pytest.fixture
@@ -492,3 +493,61 @@ def positions(window: list[Any], items: list[Any], heads: list[int], end: int) -
     """Which items of a window may head one; the window ends where so many of all items have been said."""
     first = end - len(window)
     return [0, *(head - first for head in heads if first < head < end)]
+
+
+# Encryption
+
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+SECRET = [
+    {"role": "user", "content": "a secret question"},
+    {"type": "function_call", "call_id": "1", "name": "add", "arguments": '{"secret": 1}'},
+    {"type": "function_call_output", "call_id": "1", "output": "a secret result"},
+    {"role": "assistant", "content": "a secret answer"},
+]
+
+
+async def stored(session: MemstoreSession) -> list[bytes]:
+    data = await session._backend.aexecute(Read(session.keys, None, refresh=False))
+    return data.entries
+
+
+async def test_items_are_encrypted_with_the_keys_of_the_store() -> None:
+    store = Memstore.from_url("memory://", encryption_keys=[KEY])
+    session = MemstoreSession("session", store)
+    await session.add_items(SECRET)
+    assert not any(b"secret" in entry for entry in await stored(session))
+    assert await session.get_items() == SECRET
+    rotated = MemstoreSession("session", store, encryption_keys=[OTHER_KEY, KEY])
+    assert await rotated.get_items() == SECRET
+    assert await session.pop_item() == SECRET[-1]
+    assert await session.get_items(2) == SECRET[1:3]
+
+
+@pytest.mark.parametrize("keys", [None, [OTHER_KEY]])
+async def test_items_that_cannot_be_decrypted_are_neither_skipped_nor_lost(keys: Any) -> None:
+    store = Memstore.from_url("memory://", encryption_keys=[KEY], on_corrupt="skip")
+    await MemstoreSession("session", store).add_items(SECRET)
+    other = MemstoreSession("session", store, encryption_keys=keys)
+    for read in (other.get_items, other.pop_item):
+        with pytest.raises(DecryptError, match="'session'"):
+            await read()
+    assert await MemstoreSession("session", store).get_items() == SECRET
+
+
+async def test_items_from_before_there_were_keys() -> None:
+    store = Memstore.from_url("memory://")
+    await MemstoreSession("session", store).add_items(SECRET)
+    with pytest.raises(DecryptError, match="accept_plaintext=True"):
+        await MemstoreSession("session", store, encryption_keys=[KEY]).get_items()
+    session = MemstoreSession("session", store, encryption_keys=[KEY], accept_plaintext=True)
+    assert await session.get_items() == SECRET
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+async def test_windows_of_encrypted_items_are_those_of_plain_ones(most: int) -> None:
+    store = Memstore.from_url("memory://", max_messages=most)
+    plain, sealed = MemstoreSession("plain", store), MemstoreSession("sealed", store, encryption_keys=[KEY])
+    for session in (plain, sealed):
+        for item in SECRET * 3:
+            await session.add_items([item])
+    assert await sealed.get_items() == await plain.get_items()
