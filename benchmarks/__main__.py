@@ -13,11 +13,10 @@ from pathlib import Path
 STARTED = time.monotonic()
 warnings.filterwarnings("ignore", module="langchain_community")  # on its sunset
 
-from benchmarks import server_cost  # noqa: E402
+from benchmarks import report, server_cost  # noqa: E402
 from benchmarks.chart import draw  # noqa: E402
 from benchmarks.contenders import Clients  # noqa: E402
 from benchmarks.proxy import slow_line  # noqa: E402
-from benchmarks.report import LEGEND, aligned, costs_table, json_of, overview, sections, targets_table  # noqa: E402
 from benchmarks.server import redis_server  # noqa: E402
 from benchmarks.setting import setting, setting_text  # noqa: E402
 from benchmarks.suite import Suite  # noqa: E402
@@ -51,19 +50,17 @@ def main() -> None:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    table, met = overview(found), targets(found, costs)
-    print(f"{setting_text(known)}\n\n{aligned(table, 3)}\n\n{LEGEND}\n")
+    table, met = report.overview(found), targets(found, costs)
+    print(f"{setting_text(known)}\n\n{report.aligned(table, 3)}\n\n{report.LEGEND}\n")
     if arguments.detail:
-        print(*sections(found), costs_table(costs), sep="\n\n", end="\n\n")
-        print(
-            "Sessions of memstore, bytes", *[f"{size:,} {name}" for name, size in sizes.items()], sep="\n", end="\n\n"
-        )
-    print(targets_table(met))
+        print(*report.sections(found), report.costs_table(costs), sep="\n\n", end="\n\n")
+        print(report.sizes_table(sizes), end="\n\n")
+    print(report.targets_table(met))
     print(f"\n{time.monotonic() - STARTED:.0f} seconds")
     if arguments.save or (arguments.save is None and not arguments.quick):
         saved = {
             **known,
-            "measured": json_of(found),
+            "measured": report.json_of(found),
             "server": {name: each.json() for name, each in costs.items()},
             "session_bytes": sizes,
             "targets": [target.json() for target in met],

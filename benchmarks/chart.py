@@ -34,7 +34,7 @@ def draw(saved: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8.4, 5.6), dpi=120, facecolor="white", layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.4, 6.0), dpi=120, facecolor="white", layout="constrained")
     at, ticks = 0.0, []
     for title, wanted in SCENES:
         row = next(each for each in saved["measured"] if wanted.items() <= each.items())
@@ -45,7 +45,7 @@ def draw(saved: dict[str, Any], path: Path) -> None:
                 continue
             ratio = row["contenders"][name]["ratio"][1]
             axes.barh(at, ratio, 0.86, color=colour, label=label)
-            text = f"{_time(ours)}" if name == row["base"] else f"×{ratio:.1f}"
+            text = f"{_time(ours)}" if name == row["base"] else f"{ratio:.1f} times"
             weight = "bold" if name == row["base"] else "normal"
             axes.text(ratio + 0.06, at, text, va="center", fontsize=9, color="#20242a", weight=weight)
             at += 1
@@ -55,14 +55,23 @@ def draw(saved: dict[str, Any], path: Path) -> None:
     axes.tick_params(axis="both", length=0, labelsize=9.5, labelcolor="#20242a")
     axes.invert_yaxis()
     axes.axvline(1, color="#0b6e4f", linewidth=0.8, linestyle=":")
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.04)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.08)
     axes.xaxis.set_visible(False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title("A turn: read 50 messages, append 2. Less is better.", loc="left", fontsize=12, color="#20242a")
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(handles.values(), handles.keys(), loc="lower right", frameon=False, fontsize=9, labelcolor="#20242a")
-    figure.text(0.995, 0.005, _foot(saved), ha="right", va="bottom", fontsize=7, color="#5b636d")
+    shown = [label for label, *_ in BARS if label in handles]
+    figure.legend(
+        [handles[label] for label in shown],
+        shown,
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        labelcolor="#20242a",
+    )
+    figure.supxlabel(_foot(saved), fontsize=7, color="#5b636d")
     figure.savefig(path, facecolor="white", metadata={"Software": None})
     plt.close(figure)
 

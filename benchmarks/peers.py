@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cache
 from typing import Any
 
@@ -114,7 +115,9 @@ class InMemory(Contender):
 
     def __init__(self, clients: Clients, session_id: str, window: int) -> None:
         super().__init__(clients, session_id, window)
-        self.history = InMemoryChatMessageHistory()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated
+            self.history = InMemoryChatMessageHistory()
 
     def fill(self, messages: list[BaseMessage]) -> None:
         self.history.add_messages(messages)

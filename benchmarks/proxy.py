@@ -1,9 +1,9 @@
-"""A line to a server on this machine that is as long and as narrow as one to another: `python -m benchmarks.proxy PORT`.
+"""A line to a server on this machine that is as long and as narrow as one to another machine.
 
 What comes in is stamped, and goes out when as much time has passed as the line takes: each direction carries
 100 Mbit/s, one piece after the other, and delivers a piece 1 ms after its last bit was sent. Receiving and sending are
 threads of their own, so that the delay takes nothing from the throughput. It runs as a process of its own, not to take
-anything from the process that is measured; `slow_line` starts and stops it.
+anything from the process that is measured: `python -m benchmarks.proxy PORT`; `slow_line` starts and stops it.
 """
 
 from __future__ import annotations

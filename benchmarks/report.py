@@ -14,11 +14,15 @@ from benchmarks.targets import Target
 OURS = "memstore"
 CALLED = {"append": "append 2", "read": "read", "turn": "a turn"}
 COLUMNS = ("floor A", "floor B", "one pipeline", "community", "openai-agents", "llama-index", "langchain-core")
-LEGEND = """A turn reads the conversation and appends 2 messages. memstore: what that takes, in microseconds; in the rows of
-tasks, which are conversations at once, the time of all divided by their number. The others: how many times as long as
-memstore they take, in the median of all rounds: raw redis-py (floors A and B, and one pipeline for all tasks), langchain-community,
-openai-agents and llama-index; in the process, langchain-core's list, which neither bounds, copies nor expires anything.
-End to end: RunnableWithHistory, and LangChain's RunnableWithMessageHistory over langchain-community."""
+LEGEND = """memstore: microseconds; of tasks, which are conversations at once, the time of all divided by their number.
+The others: how many times as long as memstore they take, in the median of all rounds. A turn reads and appends 2.
+
+floor A, floor B  raw redis-py: bytes only, and with the cheapest encoding of these messages
+one pipeline      floor A by hand: the operations of all tasks in one pipeline
+community         RedisChatMessageHistory; end to end, it within RunnableWithMessageHistory, to RunnableWithHistory
+openai-agents     RedisSession (async only; plain dicts)
+llama-index       RedisChatStore
+langchain-core    InMemoryChatMessageHistory: a list of the very objects, without bound, copy, expiry or lock"""
 
 SECTIONS = {
     "histories": ("Operations", ("operation", "face", "messages"), OURS, 1e6),
@@ -59,7 +63,7 @@ def _times_as_long(measured: Measured, base: str, names: Mapping[str, str] | Non
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.{2 if ratio < 1.995 else 1 if ratio < 9.95 else 0}f}"
+    return f"{ratio:.{3 if ratio < 0.0995 else 2 if ratio < 1.995 else 1 if ratio < 9.95 else 0}f}"
 
 
 def _time(micros: float) -> str:
@@ -88,6 +92,14 @@ def costs_table(costs: Mapping[str, ServerCost]) -> str:
         times = [f"{micros:.1f}" for micros in (each.append, each.append_cpu, each.read, each.read_cpu)]
         lines.append([name, *times, f"{each.message:.0f}", f"{each.session:,.0f}"])
     return f"Server cost\n\n{aligned(lines, 1)}"
+
+
+def sizes_table(sizes: Mapping[str, float]) -> str:
+    """Return what sessions of this package take of Redis."""
+    lines = [["session", "bytes", "a message"]]
+    for name, size in sizes.items():
+        lines.append([name, f"{size:,.0f}", f"{size / int(name.split()[0].replace(',', '')):,.0f}"])
+    return f"Memory in Redis, all keys of a session\n\n{aligned(lines, 1)}"
 
 
 def targets_table(targets: Sequence[Target]) -> str:

@@ -71,15 +71,10 @@ def _line(url: str) -> dict[str, float]:
     bulk = 1_000_000
     with redis.Redis.from_url(url) as client:
         client.set("bulk", b"." * bulk)
-        ping, get = (
-            median(_taken(call) for _ in range(times)) for call, times in ((client.ping, 100), (_get(client), 5))
-        )
+        ping = median(_taken(client.ping) for _ in range(100))
+        get = median(_taken(lambda: client.get("bulk")) for _ in range(5))
         client.delete("bulk")
     return {"ping_ms": ping * 1e3, "mbit_s": bulk * 8 / (get - ping) / 1e6}
-
-
-def _get(client: Any) -> Any:
-    return lambda: client.get("bulk")
 
 
 def _taken(call: Any) -> float:
