@@ -13,7 +13,7 @@ from pathlib import Path
 STARTED = time.monotonic()
 warnings.filterwarnings("ignore", module="langchain_community")  # on its sunset
 
-from benchmarks import report, server_cost  # noqa: E402
+from benchmarks import page, report, server_cost  # noqa: E402
 from benchmarks.chart import draw  # noqa: E402
 from benchmarks.contenders import Clients  # noqa: E402
 from benchmarks.proxy import slow_line  # noqa: E402
@@ -28,11 +28,12 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute: fewer rounds, without 512 tasks")
-    parser.add_argument("--detail", action="store_true", help="all windows and tables, with quartiles; 12 minutes")
+    parser.add_argument("--detail", action="store_true", help="print every table, with quartiles")
+    parser.add_argument("--windows", action="store_true", help="every operation at 15, 50, 200 and 1,000; 11 minutes")
     parser.add_argument(
         "--save",
         action=argparse.BooleanOptionalAction,
-        help="write results.json and speed.png beside this program; a whole run does, unless told not to",
+        help="write results.json, speed.png and the tables of README.md; a whole run does, unless told not to",
     )
     arguments = parser.parse_args()
     loop = asyncio.new_event_loop()
@@ -44,17 +45,17 @@ def main() -> None:
         known = setting(clients, line_url)
         _tell("filling conversations")
         suite = Suite(clients, line_url, loop)
-        suite.plan(arguments.quick, arguments.detail)
-        found = suite.run(*((22, 2) if arguments.quick else (600, 6) if arguments.detail else (200, 4)))
+        suite.plan(arguments.quick, arguments.windows)
+        found = suite.run(*((22, 2) if arguments.quick else (600, 6) if arguments.windows else (200, 4)))
         loop.run_until_complete(clients.aclose())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    table, met = report.overview(found), targets(found, costs)
-    print(f"{setting_text(known)}\n\n{report.aligned(table, 3)}\n\n{report.LEGEND}\n")
+    table, met = report.aligned(report.overview(found), 3), targets(found, costs)
+    tables = [*report.sections(found), report.costs_table(costs), report.sizes_table(sizes)]
+    print(setting_text(known), table, report.LEGEND, sep="\n\n", end="\n\n")
     if arguments.detail:
-        print(*report.sections(found), report.costs_table(costs), sep="\n\n", end="\n\n")
-        print(report.sizes_table(sizes), end="\n\n")
+        print(*tables, sep="\n\n", end="\n\n")
     print(report.targets_table(met))
     print(f"\n{time.monotonic() - STARTED:.0f} seconds")
     if arguments.save or (arguments.save is None and not arguments.quick):
@@ -67,6 +68,7 @@ def main() -> None:
         }
         (HERE / "results.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
         draw(saved, HERE / "speed.png")
+        page.write("results", "\n\n".join([setting_text(known), table, report.targets_table(met), *tables]))
 
 
 def _tell(what: str) -> None:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from benchmarks import page
 from benchmarks.layered import BESIDE, LAYERS, OPERATIONS, Prepared, async_layers, sync_layers
 from benchmarks.report import aligned
 from benchmarks.server import redis_server
@@ -29,8 +30,8 @@ CALLS = 20  # in a block
 FACES = ("sync", "async")
 FEW, MANY = 20, 120  # calls between which instructions are counted
 SHOWN = {  # by the layer that adds it
-    "ping": "a round trip: system, network, event loop",
-    "socket": "the bytes of it, and the server's work",
+    "ping": "a round trip of a PING",
+    "socket": "its bytes, and the server's work",
     "redis-py": "redis-py: pool, packing, parsing",
     "backend": "our backend: commands, answers, retries",
     "fallback": "our fallback, healthy",
@@ -58,9 +59,9 @@ class Subject:
         else:
             self._talk, self._alayers = loop.run_until_complete(async_layers(url, operation))
 
-    def run(self, layer: str, calls: int) -> Cost:
-        """Do the operation at a layer some number of times."""
-        prepared = [self._talk.prepare() for _ in range(calls)]
+    def run(self, layer: str, calls: int, most: int = CALLS) -> Cost:
+        """Do the operation at a layer some number of times, of those that are prepared."""
+        prepared = [self._talk.prepare() for _ in range(most)][:calls]
         if self._loop is None:
             return _timed(self._layers[layer], prepared)
         return self._loop.run_until_complete(_atimed(self._alayers[layer], prepared))
@@ -151,7 +152,7 @@ def _forked(url: str, face: str, operation: str, layer: str, calls: int) -> int:
     pid = os.fork()
     if pid == 0:
         gc.disable()
-        Subject(url, operation, asyncio.new_event_loop() if face == "async" else None).run(layer, calls)
+        Subject(url, operation, asyncio.new_event_loop() if face == "async" else None).run(layer, calls, MANY)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     if status:
@@ -197,13 +198,16 @@ def client_line(face: str, rounds: Mapping[tuple[str, str], Sequence[Mapping[str
         statistics.median(costs["redis-py's client"][0] / costs["redis-py"][0] for costs in rounds[face, operation])
         for operation in OPERATIONS
     ]
-    return f"{face}: redis-py's client takes {ratios[0]:.2f} (read) and {ratios[1]:.2f} (append) of its bare connection"
+    return (
+        f"- {face}: redis-py's client takes {ratios[0]:.2f} (read) and {ratios[1]:.2f} (append) of its connection alone"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("--seconds", type=float, default=40, help="for how long to measure")
     parser.add_argument("--instructions", action="store_true", help="count them too, with valgrind; some minutes more")
+    parser.add_argument("--save", action="store_true", help="write the tables into README.md")
     parser.add_argument("--count", metavar="URL", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.count:
@@ -214,9 +218,13 @@ def main() -> None:
     with redis_server() as url:
         rounds = measure(url, arguments.seconds)
         executed = instructions(url) if arguments.instructions else {}
-    for face in FACES:
-        print(table(face, rounds, executed), end="\n\n")
-    print(*[client_line(face, rounds) for face in FACES], sep="\n")
+    tables = [
+        *[table(face, rounds, executed) for face in FACES],
+        "\n".join(client_line(face, rounds) for face in FACES),
+    ]
+    print(*tables, sep="\n\n")
+    if arguments.save:
+        page.write("profile", "\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def sections(found: Mapping[Key, Measured]) -> list[str]:
         for key, measured in of_section.items():
             ratios = [str(measured.ratio(name, base)) if name in measured.rounds else "" for name in others]
             lines.append([*key, _time(measured.seconds(base).median * scale), *ratios])
-        texts.append(f"{title}\n\n{aligned(lines, len(labels))}")
+        texts.append(f"### {title}\n\n{aligned(lines, len(labels))}")
     return texts
 
 
@@ -91,7 +91,7 @@ def costs_table(costs: Mapping[str, ServerCost]) -> str:
     for name, each in costs.items():
         times = [f"{micros:.1f}" for micros in (each.append, each.append_cpu, each.read, each.read_cpu)]
         lines.append([name, *times, f"{each.message:.0f}", f"{each.session:,.0f}"])
-    return f"Server cost\n\n{aligned(lines, 1)}"
+    return f"### What it costs the server\n\n{aligned(lines, 1)}"
 
 
 def sizes_table(sizes: Mapping[str, float]) -> str:
@@ -99,12 +99,12 @@ def sizes_table(sizes: Mapping[str, float]) -> str:
     lines = [["session", "bytes", "a message"]]
     for name, size in sizes.items():
         lines.append([name, f"{size:,.0f}", f"{size / int(name.split()[0].replace(',', '')):,.0f}"])
-    return f"Memory in Redis, all keys of a session\n\n{aligned(lines, 1)}"
+    return f"### Memory in Redis, all keys of a session\n\n{aligned(lines, 1)}"
 
 
 def targets_table(targets: Sequence[Target]) -> str:
     lines = [["target", "is to be", "measured", "met"], *[each.row() for each in targets]]
-    return f"Targets\n\n{aligned(lines, 1)}"
+    return f"### Targets\n\n{aligned(lines, 1)}"
 
 
 def json_of(found: Mapping[Key, Measured]) -> list[dict[str, Any]]:

@@ -46,19 +46,19 @@ class Suite:
         self._clients, self._line_url, self._loop = clients, line_url, loop
         self._comparisons: dict[Key, Comparison] = {}
 
-    def plan(self, quick: bool, detail: bool) -> None:
+    def plan(self, quick: bool, windows: bool) -> None:
         """Make the comparisons.
 
         Args:
             quick: Leave out what takes long and has no target.
-            detail: Add every operation, face and window.
+            windows: Add every operation at every window, but for 512 tasks.
         """
         clients, loop, all_of = self._clients, self._loop, self._comparisons
         clients.redis.flushall()
         for face, cells in OVERVIEW.items():
             if quick and face == "512 tasks":
                 continue
-            if detail and histories.FACES[face] <= 64:
+            if windows and histories.FACES[face] <= 64:
                 cells = tuple((operation, n) for operation in histories.OPERATIONS for n in histories.WINDOWS)
             for operation, window in cells:
                 all_of[history(operation, face, window)] = histories.compare(clients, loop, operation, face, window)
