@@ -71,7 +71,7 @@ class Suite:
             for window in (1_000,) if quick else (50, 200, 1_000):
                 for size in (LARGE,) if quick else SIZES:
                     all_of[near(line, window, size)] = layers.near_cache(clients, url, line, window, size)
-        for operation in ("append", "read"):
+        for operation in histories.OPERATIONS:
             all_of["fallback", operation] = layers.fallback(clients, operation)
         for operation, comparison in growth.ours(clients).items():
             all_of["growth", "memstore", operation] = comparison
