@@ -52,10 +52,11 @@ def main() -> None:
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     table, met = report.aligned(report.overview(found), 3), targets(found, costs)
-    tables = [*report.sections(found), report.costs_table(costs), report.sizes_table(sizes)]
+    sections = report.sections(found)
+    server = report.costs_table(costs), report.sizes_table(sizes)
     print(setting_text(known), table, report.LEGEND, sep="\n\n", end="\n\n")
     if arguments.detail:
-        print(*tables, sep="\n\n", end="\n\n")
+        print(*sections.values(), *server, sep="\n\n", end="\n\n")
     print(report.targets_table(met))
     print(f"\n{time.monotonic() - STARTED:.0f} seconds")
     if arguments.save or (arguments.save is None and not arguments.quick):
@@ -68,7 +69,8 @@ def main() -> None:
         }
         (HERE / "results.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
         draw(saved, HERE / "speed.png")
-        page.write("results", "\n\n".join([setting_text(known), table, report.targets_table(met), *tables]))
+        others = [text for section, text in sections.items() if section not in ("histories", "in the process")]
+        page.write("results", "\n\n".join([setting_text(known), table, report.targets_table(met), *others, *server]))
 
 
 def _tell(what: str) -> None:

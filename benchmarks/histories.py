@@ -12,7 +12,6 @@ from benchmarks.floors import FloorA, FloorB, OnePipeline
 from benchmarks.messages import SIZE, conversation, pairs
 from benchmarks.peers import Agents, Community, InMemory, Llama
 from benchmarks.rounds import Block, Comparison, atimed, timed
-from langchain_memstore import Memstore
 
 OPERATIONS = ("append", "read", "turn")
 FACES = {"sync": 0, "async": 1, "64 tasks": 64, "512 tasks": 512}
@@ -32,13 +31,13 @@ def compare(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, f
     if tasks > 1:
         group = _group(OnePipeline, clients, f"{operation}-{face}-{window}", window, messages, tasks)
         blocks[OnePipeline.name] = _together(cast("list[OnePipeline]", group), operation, loop)
-    return Comparison(blocks, shares=tasks or 1, weight=3.0 if tasks > 64 else 2.0 if tasks > 1 else 1.0)
+    return Comparison(blocks, shares=tasks or 1, weight=5.0 if tasks > 64 else 2.5 if tasks > 1 else 1.0)
 
 
 def compare_in_process(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, face: str) -> Comparison:
     """Compare what keeps a conversation inside the process, at 50 messages."""
     window, session_id = 50, f"{operation}-{face}-in-process"
-    store = Memstore.from_url("memory://")
+    store = clients.open("memory://")
     contenders = [Ours(clients, session_id, window, store), InMemory(clients, session_id, window)]
     for each in contenders:
         each.fill(conversation(window))

@@ -23,7 +23,7 @@ def fallback(clients: Clients, operation: str) -> Comparison:
         contender = Ours(clients, f"fallback-{operation}-{name}", WINDOW, store)
         contender.fill(conversation(WINDOW))
         blocks[name] = block(contender, operation)
-    return Comparison(blocks)
+    return Comparison(blocks, weight=1.5)
 
 
 def near_cache(clients: Clients, url: str, line: str, window: int, size: int) -> Comparison:
@@ -42,4 +42,4 @@ def near_cache(clients: Clients, url: str, line: str, window: int, size: int) ->
         Ours(clients, session_id, window).fill(conversation(window, size))
         store = clients.open(url, near_cache=wanted)
         blocks[name] = block(Ours(clients, session_id, window, store), "turn", size)
-    return Comparison(blocks)
+    return Comparison(blocks, weight=0.5)

@@ -88,4 +88,5 @@ def slow_line(url: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    with suppress(KeyboardInterrupt):
+        serve(int(sys.argv[1]))

@@ -70,9 +70,9 @@ def _time(micros: float) -> str:
     return f"{micros:,.{1 if micros < 10 else 0}f}"
 
 
-def sections(found: Mapping[Key, Measured]) -> list[str]:
-    """Return the tables of the detail: each row compares contenders to a base, with quartiles."""
-    texts = []
+def sections(found: Mapping[Key, Measured]) -> dict[str, str]:
+    """Return the table of each section: each row compares contenders to a base, with quartiles."""
+    texts = {}
     for section, (title, labels, base, scale) in SECTIONS.items():
         of_section = {key[1:]: measured for key, measured in found.items() if key[0] == section}
         others = dict.fromkeys(name for each in of_section.values() for name in each.rounds if name != base)
@@ -80,7 +80,7 @@ def sections(found: Mapping[Key, Measured]) -> list[str]:
         for key, measured in of_section.items():
             ratios = [str(measured.ratio(name, base)) if name in measured.rounds else "" for name in others]
             lines.append([*key, _time(measured.seconds(base).median * scale), *ratios])
-        texts.append(f"### {title}\n\n{aligned(lines, len(labels))}")
+        texts[section] = f"### {title}\n\n{aligned(lines, len(labels))}"
     return texts
 
 

@@ -163,8 +163,7 @@ def interleave(comparisons: Sequence[Comparison], seconds: float, least_rounds: 
 
 
 def _warmed(block: Block) -> float:
-    """Warm up, and return how long a call takes."""
+    """Warm up, and return how long a call takes; the first one may have to connect."""
+    block(1)
     taken = block(1)
-    if taken < 20 * BLOCK:  # else it is slow, however warm
-        taken = min(block(1), block(1))
-    return taken
+    return min(taken, block(1)) if taken < 20 * BLOCK else taken

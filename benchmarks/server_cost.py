@@ -17,7 +17,7 @@ KINDS: tuple[type[Contender], ...] = (Ours, FloorA, Community, Agents, Llama)
 MESSAGES = 50
 CALLS = 200
 ROUNDS = 5
-OUTSIDE = {"multi", "exec", "watch", "unwatch", "type", "time", "evalsha"}
+OUTSIDE = {"multi", "exec", "watch", "unwatch", "type", "time", "evalsha", "eval"}
 """Commands whose time counts where there are transactions or scripts: these hold the time of those inside them."""
 
 
