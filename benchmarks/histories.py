@@ -94,9 +94,7 @@ def _group(
 
 
 def _settling(group: Sequence[Contender]) -> Any:
-    """Return what brings conversations back to their window; None where they are bounded."""
-    if type(group[0]).settle is Contender.settle:
-        return None
+    """Return what brings conversations back to their window, where they are not bounded."""
 
     def settle() -> None:
         pipeline = group[0].clients.redis.pipeline(transaction=False)

@@ -18,7 +18,8 @@ from typing import Any
 
 Block = Callable[[int], float]
 """Does something some number of times, and returns the seconds that it took in the mean: what is done once in many
-calls, such as collecting garbage, counts."""
+calls, such as collecting garbage, counts. Where it is done more than once, there is one more call before these, which
+finds the processor's caches full of what another contender did, and does not count."""
 
 BLOCK = 0.003  # seconds that a block is to take
 MOST_CALLS = 30
@@ -26,36 +27,38 @@ SLOW = 6  # how many times the quickest block a block may take, to be part of ea
 MOST_SKIPPED = 8
 
 
-def timed(once: Callable[[], Any], settle: Callable[[], Any] | None = None) -> Block:
+def _nothing() -> None:
+    """Do nothing between calls."""
+
+
+def timed(once: Callable[[], Any], settle: Callable[[], Any] = _nothing) -> Block:
     """Make a block of something sync; `settle` comes after each time, and is not counted."""
 
     def block(calls: int) -> float:
-        taken = []
-        for _ in range(calls):
+        taken = 0.0
+        for call in range(-(calls > 1), calls):
             start = time.perf_counter()
             once()
-            taken.append(time.perf_counter() - start)
-            if settle is not None:
-                settle()
-        return sum(taken) / calls
+            taken += time.perf_counter() - start if call >= 0 else 0.0
+            settle()
+        return taken / calls
 
     return block
 
 
 def atimed(
-    loop: asyncio.AbstractEventLoop, once: Callable[[], Awaitable[Any]], settle: Callable[[], Any] | None = None
+    loop: asyncio.AbstractEventLoop, once: Callable[[], Awaitable[Any]], settle: Callable[[], Any] = _nothing
 ) -> Block:
     """Make a block of something async; see `timed`."""
 
     async def block(calls: int) -> float:
-        taken = []
-        for _ in range(calls):
+        taken = 0.0
+        for call in range(-(calls > 1), calls):
             start = time.perf_counter()
             await once()
-            taken.append(time.perf_counter() - start)
-            if settle is not None:
-                settle()
-        return sum(taken) / calls
+            taken += time.perf_counter() - start if call >= 0 else 0.0
+            settle()
+        return taken / calls
 
     return lambda calls: loop.run_until_complete(block(calls))
 
