@@ -1,6 +1,6 @@
-"""A read of 50 and an append of 2, done at each layer of their own accord: from the bare socket up to the history.
+"""A turn (a read of 50, an append of 2) done at each layer of its own accord: from the bare socket up to the history.
 
-All layers do the same operation: what one takes more than the one below is what the layer costs.
+All layers do the same operations: what one takes more than the one below is what the layer costs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,22 +24,17 @@ from langchain_memstore import Memstore, codec
 WINDOW = 50
 LAYERS = ("ping", "socket", "redis-py", "backend", "fallback", "history")
 """Each on top of the one before."""
-BESIDE = ("codec", "redis-py's client")
-"""The codec is within the history; redis-py's client is what the history does without."""
+CODEC, CLIENT = "codec", "redis-py's client"
+"""The codec is within the history; redis-py's client is what the backend does without."""
 OPERATIONS = ("read", "append")
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
-_POOL: dict[str, Any] = {
-    "timeout": None,
-    "socket_timeout": 5.0,
-    "socket_connect_timeout": 5.0,
-    "health_check_interval": 30,
-}
+_POOL: dict[str, Any] = {"timeout": None, "socket_timeout": 5.0, "health_check_interval": 30}
 """As the store has it."""
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Step:
     """One operation, as each layer takes it."""
 
     op: Any
@@ -49,22 +43,20 @@ class Prepared:
     batch: Sequence[BaseMessage]
 
 
-class Conversation:
-    """A conversation on a server, and the operations on it.
+class Talk:
+    """Two equal conversations on a server, one of which nothing is appended to, and the steps of a turn.
 
     Args:
         url: The server.
-        operation: `read` or `append`.
     """
 
-    _numbers = count()
-
-    def __init__(self, url: str, operation: str) -> None:
-        self.url, self.operation = url, operation
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.store = Memstore.from_url(url, ttl=TTL)
         self.bare = Memstore.from_url(url, ttl=TTL, fallback=False)
-        session_id = f"layers-{operation}-{next(self._numbers)}"
-        self.history = self.store.history(session_id, max_messages=WINDOW)
+        self.history, self.still = (
+            self.store.history(session_id, max_messages=WINDOW) for session_id in ("layers", "layers-still")
+        )
         self.entries = list(codec.encode(conversation(WINDOW)))
         self._pairs = pairs()
         self._packer = redis.Connection()
@@ -72,136 +64,149 @@ class Conversation:
     def fill(self) -> None:
         """Put messages there, and have the server know the script."""
         with Memstore.from_url(self.url, ttl=TTL, fallback=False) as store:
-            store.history(self.history.session_id, max_messages=WINDOW).add_messages(conversation(WINDOW))
+            for history in (self.history, self.still):
+                store.history(history.session_id, max_messages=WINDOW).add_messages(conversation(WINDOW))
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> tuple[Step, Step]:
+        """Make the steps of one turn; an append has an id of its own, else it would be a repetition."""
         batch = next(self._pairs)
-        if self.operation == "read":
-            op: Any = self.history._read()
-            commands = [("MULTI",), *op.commands(), ("EXEC",)]
-        else:
-            op = self.history._append(codec.encode(batch))  # with an id of its own, else it would be a repetition
-            commands = [("EVALSHA", op.script.sha, *op.arguments())]
-        return Prepared(op, commands, b"".join(self._packer.pack_commands(commands)), batch)
+        read, append = self.history._read(), self.history._append(codec.encode(batch))
+        reads = [("MULTI",), *read.commands(), ("EXEC",)]
+        still = [("MULTI",), *self.still._read().commands(), ("EXEC",)]
+        call = [("EVALSHA", append.script.sha, *append.arguments())]
+        return Step(read, reads, self._packed(still), batch), Step(append, call, self._packed(call), batch)
 
-    def codec(self, prepared: Prepared) -> Any:
-        """Do what the codec does for the operation."""
-        if self.operation == "read":
-            return codec.decode_entries(self.entries, self.history.session_id, "skip")
-        return codec.encode(prepared.batch)
+    def length(self) -> int:
+        """Return how many bytes answer a read of the conversation that stays as it is."""
+        read, _ = self.prepare()
+        parser, length, answers = hiredis.Reader(), 0, 0
+        with socket.create_connection(address(self.url), 5) as line:
+            line.sendall(read.packed)
+            while answers < len(read.commands):
+                received = line.recv(65_536)
+                length += len(received)
+                parser.feed(received)
+                while parser.gets() is not False:
+                    answers += 1
+        return length
+
+    def decode(self, step: Step) -> None:
+        codec.decode_entries(self.entries, "layers", "skip")
+
+    def encode(self, step: Step) -> None:
+        codec.encode(step.batch)
+
+    def _packed(self, commands: Sequence[Sequence[Any]]) -> bytes:
+        return b"".join(self._packer.pack_commands(commands))
 
 
-def sync_layers(url: str, operation: str) -> tuple[Conversation, dict[str, Callable[[Prepared], Any]]]:
-    """Return a conversation, and its operation as each layer does it."""
-    talk = Conversation(url, operation)
+def address(url: str) -> tuple[str | None, int | None]:
+    return urlsplit(url).hostname, urlsplit(url).port
+
+
+Does = tuple[Callable[[Step], Any], Callable[[Step], Any]]
+ADoes = tuple[Callable[[Step], Awaitable[Any]], Callable[[Step], Awaitable[Any]]]
+"""How a layer reads, and how it appends."""
+
+
+def sync_layers(url: str) -> tuple[Talk, dict[str, Does]]:
+    """Return conversations, and what each layer does."""
+    talk = Talk(url)
     talk.fill()
-    line = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port))
+    length = talk.length()
+    line = socket.create_connection(address(url))
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     pool = redis.BlockingConnectionPool.from_url(url, **_POOL)
     client = redis.Redis.from_url(url)
-    expected = _length(url, talk)
 
     def exchange(packed: bytes, length: int) -> None:
         line.sendall(packed)
         while length > 0:
             length -= len(line.recv(65_536))
 
-    def through_connection(prepared: Prepared) -> None:
+    def through_connection(step: Step) -> None:
         connection = pool.get_connection()
-        connection.send_packed_command(connection.pack_commands(prepared.commands))
-        for _ in prepared.commands:
+        connection.send_packed_command(connection.pack_commands(step.commands))
+        for _ in step.commands:
             connection.read_response(disable_decoding=True)
         pool.release(connection)
 
-    def through_client(prepared: Prepared) -> None:
-        if operation == "append":
-            client.evalsha(*prepared.commands[0][1:])
-            return
+    def through_pipeline(step: Step) -> None:
         pipeline = client.pipeline()
-        for command in prepared.commands[1:-1]:
+        for command in step.commands[1:-1]:
             pipeline.execute_command(*command)
         pipeline.execute()
 
+    def ping(step: Step) -> None:
+        exchange(_PING, 1)
+
+    def bare(step: Step) -> None:
+        talk.bare._backend.execute(step.op)
+
+    def fallback(step: Step) -> None:
+        talk.store._backend.execute(step.op)
+
     return talk, {
-        "ping": lambda prepared: exchange(_PING, 1),
-        "socket": lambda prepared: exchange(prepared.packed, expected),
-        "redis-py": through_connection,
-        "backend": lambda prepared: talk.bare._backend.execute(prepared.op),
-        "fallback": lambda prepared: talk.store._backend.execute(prepared.op),
-        "history": (
-            (lambda prepared: talk.history.messages)
-            if operation == "read"
-            else (lambda prepared: talk.history.add_messages(prepared.batch))
-        ),
-        "codec": talk.codec,
-        "redis-py's client": through_client,
+        "ping": (ping, ping),
+        "socket": (lambda step: exchange(step.packed, length), lambda step: exchange(step.packed, 1)),
+        "redis-py": (through_connection, through_connection),
+        "backend": (bare, bare),
+        "fallback": (fallback, fallback),
+        "history": (lambda step: talk.history.messages, lambda step: talk.history.add_messages(step.batch)),
+        CODEC: (talk.decode, talk.encode),
+        CLIENT: (through_pipeline, lambda step: client.evalsha(*step.commands[0][1:])),
     }
 
 
-async def async_layers(
-    url: str, operation: str
-) -> tuple[Conversation, dict[str, Callable[[Prepared], Awaitable[Any]]]]:
-    """Return a conversation, and its operation as each layer does it; the async face of `sync_layers`."""
-    talk = Conversation(url, operation)
+async def async_layers(url: str) -> tuple[Talk, dict[str, ADoes]]:
+    """Return conversations, and what each layer does; the async face of `sync_layers`."""
+    talk = Talk(url)
     talk.fill()
-    reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+    length = talk.length()
+    reader, writer = await asyncio.open_connection(*address(url))
     pool = redis.asyncio.BlockingConnectionPool.from_url(url, **_POOL)
     client = redis.asyncio.Redis.from_url(url)
-    expected = _length(url, talk)
 
     async def exchange(packed: bytes, length: int) -> None:
         writer.write(packed)
         while length > 0:
             length -= len(await reader.read(65_536))
 
-    async def through_connection(prepared: Prepared) -> None:
+    async def through_connection(step: Step) -> None:
         connection = await pool.get_connection()
-        await connection.send_packed_command(connection.pack_commands(prepared.commands))
-        for _ in prepared.commands:
+        await connection.send_packed_command(connection.pack_commands(step.commands))
+        for _ in step.commands:
             await connection.read_response(disable_decoding=True)
         await pool.release(connection)
 
-    async def through_client(prepared: Prepared) -> None:
-        if operation == "append":
-            await client.evalsha(*prepared.commands[0][1:])
-            return
+    async def through_pipeline(step: Step) -> None:
         pipeline = client.pipeline()
-        for command in prepared.commands[1:-1]:
+        for command in step.commands[1:-1]:
             pipeline.execute_command(*command)
         await pipeline.execute()
 
-    async def codec_alone(prepared: Prepared) -> None:
-        talk.codec(prepared)
+    async def ping(step: Step) -> None:
+        await exchange(_PING, 1)
+
+    async def bare(step: Step) -> None:
+        await talk.bare._backend.aexecute(step.op)
+
+    async def fallback(step: Step) -> None:
+        await talk.store._backend.aexecute(step.op)
+
+    async def decode(step: Step) -> None:
+        talk.decode(step)
+
+    async def encode(step: Step) -> None:
+        talk.encode(step)
 
     return talk, {
-        "ping": lambda prepared: exchange(_PING, 1),
-        "socket": lambda prepared: exchange(prepared.packed, expected),
-        "redis-py": through_connection,
-        "backend": lambda prepared: talk.bare._backend.aexecute(prepared.op),
-        "fallback": lambda prepared: talk.store._backend.aexecute(prepared.op),
-        "history": (
-            (lambda prepared: talk.history.aget_messages())
-            if operation == "read"
-            else (lambda prepared: talk.history.aadd_messages(prepared.batch))
-        ),
-        "codec": codec_alone,
-        "redis-py's client": through_client,
+        "ping": (ping, ping),
+        "socket": (lambda step: exchange(step.packed, length), lambda step: exchange(step.packed, 1)),
+        "redis-py": (through_connection, through_connection),
+        "backend": (bare, bare),
+        "fallback": (fallback, fallback),
+        "history": (lambda step: talk.history.aget_messages(), lambda step: talk.history.aadd_messages(step.batch)),
+        CODEC: (decode, encode),
+        CLIENT: (through_pipeline, lambda step: client.evalsha(*step.commands[0][1:])),
     }
-
-
-def _length(url: str, talk: Conversation) -> int:
-    """Return how many bytes answer an operation: of a read, all; of an append, whose answer comes at once, one."""
-    if talk.operation == "append":
-        return 1
-    parser, length = hiredis.Reader(), 0
-    prepared = talk.prepare()
-    with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), 5) as line:
-        line.sendall(prepared.packed)
-        answers = 0
-        while answers < len(prepared.commands):
-            received = line.recv(65_536)
-            length += len(received)
-            parser.feed(received)
-            while parser.gets() is not False:
-                answers += 1
-    return length
