@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         MemstoreError,
         MessageDecodeError,
         MessageEncodeError,
+        MissingPackage,
         ValueDecodeError,
         ValueEncodeError,
     )
@@ -55,6 +56,7 @@ _HOMES = {
     "MemstoreSettings": "settings",
     "MessageDecodeError": "errors",
     "MessageEncodeError": "errors",
+    "MissingPackage": "errors",
     "RedisChatMessageHistory": "history",
     "RunnableWithHistory": "runnable",
     "SearchHit": "search",
@@ -82,6 +84,7 @@ __all__ = [
     "MemstoreSettings",
     "MessageDecodeError",
     "MessageEncodeError",
+    "MissingPackage",
     "RedisChatMessageHistory",
     "RunnableWithHistory",
     "SearchHit",

@@ -14,7 +14,7 @@ from contextvars import Context
 from datetime import datetime, timezone
 
 from langchain_memstore.backends.base import Backend, SummaryFailure
-from langchain_memstore.errors import BackendError, DecryptError, SummaryError
+from langchain_memstore.errors import BackendError, DecryptError, MissingPackage, SummaryError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Appended
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
@@ -115,7 +115,7 @@ class Compactor:
             previous, messages = codec.decode_summary(claimed.summary), codec.decode(claimed.entries, "skip")
             summary = codec.encode_summary(summarize(policy.summarizer, previous, messages))
             done = self._committed(keys, self._backend.execute(_commit(claim, claimed, policy, summary)))
-        except (BackendError, DecryptError):
+        except (BackendError, DecryptError, MissingPackage):
             raise
         except Exception as error:
             self._note(keys, error)
@@ -135,7 +135,7 @@ class Compactor:
             previous, messages = codec.decode_summary(claimed.summary), codec.decode(claimed.entries, "skip")
             summary = codec.encode_summary(await asummarize(policy.summarizer, previous, messages))
             done = self._committed(keys, await self._backend.aexecute(_commit(claim, claimed, policy, summary)))
-        except (BackendError, DecryptError):
+        except (BackendError, DecryptError, MissingPackage):
             raise
         except Exception as error:
             self._note(keys, error)

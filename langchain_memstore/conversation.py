@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
 
-from langchain_memstore.errors import DecryptError
+from langchain_memstore.errors import DecryptError, MissingPackage
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read, ReadEntries, SessionData
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
@@ -112,6 +112,7 @@ class Conversation(Shown):
         Raises:
             MessageDecodeError: An entry is not a message, with `on_corrupt="raise"`.
             DecryptError: Something is encrypted with none of the history's keys, or was changed.
+            MissingPackage: Something is compressed, and there is nothing to expand it.
             BackendError: The store refused or could not be reached.
         """
         return self._prompt(self._backend.execute(self._read()))
@@ -182,12 +183,13 @@ class Conversation(Shown):
         Raises:
             ValueError: The count is not a whole number of at least 1.
             DecryptError: One of them cannot be decrypted; all were put back.
+            MissingPackage: One of them cannot be expanded; all were put back.
             BackendError: The store refused or could not be reached.
         """
         taken = self._backend.execute(self._pop(count))
         try:
             return self._codec.decode(taken)
-        except DecryptError:
+        except (DecryptError, MissingPackage):
             self._backend.execute(self._append(tuple(taken)))
             raise
 
@@ -196,7 +198,7 @@ class Conversation(Shown):
         taken = await self._backend.aexecute(self._pop(count))
         try:
             return self._codec.decode(taken)
-        except DecryptError:
+        except (DecryptError, MissingPackage):
             await self._backend.aexecute(self._append(tuple(taken)))
             raise
 

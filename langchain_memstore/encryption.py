@@ -14,7 +14,7 @@ import hmac
 import os
 from collections.abc import Sequence
 
-from langchain_memstore.errors import DecryptError
+from langchain_memstore.errors import DecryptError, MissingPackage
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -22,7 +22,7 @@ try:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 except ImportError as missing:
-    raise ImportError(
+    raise MissingPackage(
         'encryption_keys needs the cryptography package: pip install "langchain-memstore[encryption]"'
     ) from missing
 

@@ -8,6 +8,7 @@
     ├── LockTaken (also a TimeoutError)           another has had the lock for as long as one would wait
     ├── LockLost                                  a lock's time ran out before it was given up
     ├── DecryptError                              what is stored does not decrypt with the keys at hand
+    ├── MissingPackage (also an ImportError)      an option, or what is stored, needs a package that is not installed
     ├── SummaryError                              no summary was made; logged, never raised at a caller
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
@@ -51,6 +52,10 @@ class LockLost(MemstoreError):
 
 class DecryptError(MemstoreError):
     """What is stored does not decrypt: its key is missing, it was changed or moved, or it is not encrypted at all."""
+
+
+class MissingPackage(MemstoreError, ImportError):
+    """An option, or what is stored, needs a package that is not installed; the error names the extra that brings it."""
 
 
 class SummaryError(MemstoreError):

@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 from typing_extensions import Unpack
 
 from langchain_memstore.codec import RESULTS, TURN_STARTS
+from langchain_memstore.compression import load_zstandard
 from langchain_memstore.keys import check_name
 from langchain_memstore.window import Bounds
 
@@ -77,6 +78,9 @@ class WindowOptions(TypedDict, total=False):
     accept_plaintext: bool
     """Whether a history with `encryption_keys` also reads what is not encrypted, as it was stored before there were
     keys; whoever can write to the store can then put messages into it. Default: False."""
+    compress_above: int | None
+    """Compress messages that are longer than this, in bytes as JSON, where that makes them shorter; every store reads
+    them, if it has the extra `[compression]`. None: compress none (the default)."""
 
 
 class HistoryOptions(WindowOptions, total=False):
@@ -190,10 +194,11 @@ class Policy:
     on_corrupt: Literal["skip", "raise"] = "skip"
     encryption_keys: EncryptionKeys | KeyRing | None = None
     accept_plaintext: bool = False
+    compress_above: int | None = None
 
     def __post_init__(self) -> None:
         check_name("key_prefix", self.key_prefix)
-        for name in ("max_messages", "max_turns", "max_tokens"):
+        for name in ("max_messages", "max_turns", "max_tokens", "compress_above"):
             check_count(name, getattr(self, name), optional=True)
         for name in ("summarize_every", "max_evicted"):
             check_count(name, getattr(self, name))
@@ -215,6 +220,8 @@ class Policy:
         _check_choice("summary_role", self.summary_role, ("system", "human", None))
         _check_choice("on_corrupt", self.on_corrupt, ("skip", "raise"))
         _check_choice("accept_plaintext", self.accept_plaintext, (True, False))
+        if self.compress_above is not None:
+            load_zstandard("compress_above needs")
         if self.encryption_keys is not None:
             from langchain_memstore.encryption import KeyRing
 

@@ -1,12 +1,15 @@
-"""What the messages and the summary of one session are in its store: encoded, and sealed where there are keys.
+"""What the messages and the summary of one session are in its store: encoded, then compressed where they are long and
+that is wanted (see `compression.py`), then sealed where there are keys.
 
 A sealed entry reads `{"type":"human","sealed":"<base64>"}`, a sealed summary `{"type":"summary","sealed":"<base64>"}`.
-The type stays in clear, for windows and turns go by it, and is authenticated with the rest.
+The type stays in clear, for windows and turns go by it, and is authenticated with the rest. A summary, of which there
+is one, is never compressed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -15,8 +18,11 @@ from langchain_core.messages import BaseMessage
 
 from langchain_memstore import codec
 from langchain_memstore.codec import SEALED, is_sealed
-from langchain_memstore.errors import DecryptError
+from langchain_memstore.compression import compress, expanded
+from langchain_memstore.errors import DecryptError, MessageDecodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.reading import Window
+from langchain_memstore.recalled import decode_window
 
 if TYPE_CHECKING:
     from langchain_memstore.encryption import Cipher
@@ -33,7 +39,7 @@ class SessionCodec:
 
     Args:
         keys: The session.
-        policy: With which keys it is encrypted, and what becomes of entries that are not messages.
+        policy: With which keys it is encrypted, what is compressed, and what becomes of entries that are not messages.
     """
 
     def __init__(self, keys: SessionKeys, policy: Policy) -> None:
@@ -43,30 +49,27 @@ class SessionCodec:
 
     def encode(self, messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
         """Encode messages as entries; see `codec.encode`."""
-        entries = codec.encode(messages)
+        entries = compress(codec.encode(messages), self._policy.compress_above)
         if self._key_ring is None:
             return entries
         return tuple([self._seal(entry, _ENTRY, entry[: entry.index(b",")]) for entry in entries])
 
     def open_state(self, state: SessionState) -> SessionState:
-        """Return all of a session as it is without encryption.
+        """Return all of a session as it is without encryption and compression.
 
         Raises:
             DecryptError: Something cannot be decrypted.
+            MissingPackage: Something is compressed, and there is nothing to expand it.
         """
-        if self._key_ring is not None:
-            messages, evicted = (tuple(self._open_entries(list(each))) for each in (state.messages, state.evicted))
-            state = replace(state, messages=messages, evicted=evicted)
-        elif any(map(is_sealed, state.entries)):
-            raise self._error("messages are encrypted; pass encryption_keys= to its store")
-        return replace(state, summary=self.decode_summary(state.summary))
+        if self._key_ring is None and any(map(is_sealed, state.entries)):
+            raise DecryptError(self._its("messages are encrypted; pass encryption_keys= to its store"))
+        messages, evicted = map(self._open_all, (state.messages, state.evicted))
+        return replace(state, messages=messages, evicted=evicted, summary=self.decode_summary(state.summary))
 
     def seal_state(self, state: SessionState) -> SessionState:
         """Return all of a session, whose entries are messages, as it is stored."""
-        if self._key_ring is not None:
-            messages, evicted = (self.encode([*map(codec.decode, each)]) for each in (state.messages, state.evicted))
-            state = replace(state, messages=messages, evicted=evicted)
-        return replace(state, summary=self.encode_summary(state.summary))
+        messages, evicted = map(self._close_all, (state.messages, state.evicted))
+        return replace(state, messages=messages, evicted=evicted, summary=self.encode_summary(state.summary))
 
     def decode(self, entries: list[bytes], on_corrupt: Literal["skip", "raise"] | None = None) -> list[BaseMessage]:
         """Decode entries.
@@ -77,11 +80,18 @@ class SessionCodec:
 
         Raises:
             DecryptError: An entry cannot be decrypted; such a one is never skipped.
+            MissingPackage: An entry is compressed, and there is nothing to expand it; nor is such a one.
             MessageDecodeError: An entry is not a message, where that is to be raised.
         """
         if self._key_ring is not None:
             entries = self._open_entries(entries)
-        return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
+        try:
+            if isinstance(entries, Window):
+                with suppress(MessageDecodeError):  # below it is found out which
+                    return decode_window(entries)
+            return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
+        except MissingPackage as error:
+            raise MissingPackage(self._its(error)) from error
 
     def encode_summary(self, summary: str) -> str:
         """Return a summary as it is stored.
@@ -107,9 +117,9 @@ class SessionCodec:
             try:
                 return self._open(stored.encode(), _SUMMARY).decode()
             except DecryptError as error:
-                raise self._error(f"summary {error}") from None
+                raise DecryptError(self._its(f"summary {error}")) from None
         if is_sealed(stored.encode()):
-            raise self._error("summary is encrypted; pass encryption_keys= to its store")
+            raise DecryptError(self._its("summary is encrypted; pass encryption_keys= to its store"))
         return stored
 
     @cached_property
@@ -120,13 +130,24 @@ class SessionCodec:
     def _seal(self, value: bytes, kind: bytes, clear: bytes) -> bytes:
         return clear + SEALED + self._cipher.seal(value, kind + clear) + _END
 
-    def _open_entries(self, entries: list[bytes]) -> list[bytes]:
+    def _open_all(self, entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        try:
+            return expanded(entries if self._key_ring is None else self._open_entries(entries))
+        except MissingPackage as error:
+            raise MissingPackage(self._its(error)) from error
+
+    def _close_all(self, entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        if self._key_ring is None:
+            return compress(entries, self._policy.compress_above)
+        return self.encode([*map(codec.decode, entries)])
+
+    def _open_entries(self, entries: Iterable[bytes]) -> list[bytes]:
         opened: list[bytes] = []
         try:
             for entry in entries:
                 opened.append(self._open(entry, _ENTRY))
         except DecryptError as error:
-            raise self._error(f"entry {len(opened)} {error}") from None
+            raise DecryptError(self._its(f"entry {len(opened)} {error}")) from None
         return opened
 
     def _open(self, value: bytes, kind: bytes) -> bytes:
@@ -139,5 +160,5 @@ class SessionCodec:
             "is not encrypted; to read also what was stored before there were keys, pass accept_plaintext=True"
         )
 
-    def _error(self, what: str) -> DecryptError:
-        return DecryptError(f"session {self._keys.session_id!r} (prefix {self._keys.prefix!r}): its {what}")
+    def _its(self, what: object) -> str:
+        return f"session {self._keys.session_id!r} (prefix {self._keys.prefix!r}): its {what}"

@@ -50,6 +50,8 @@ class MemstoreSettings(BaseSettings):
     """The first part of every key."""
     memstore_encryption_keys: SecretStr | None = None
     """The keys that encrypt what is stored, separated by commas: the first encrypts, all decrypt."""
+    memstore_compress_above: int | None = Field(None, ge=1)
+    """How many bytes a message may have, as JSON, before it is compressed."""
 
     @classmethod
     def load(cls) -> Self:
@@ -95,4 +97,6 @@ class MemstoreSettings(BaseSettings):
         if self.memstore_encryption_keys is not None:
             keys = self.memstore_encryption_keys.get_secret_value().split(",")
             options["encryption_keys"] = [key.strip() for key in keys]
+        if self.memstore_compress_above is not None:
+            options["compress_above"] = self.memstore_compress_above
         return options

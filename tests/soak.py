@@ -58,8 +58,8 @@ class Line:
         return cut
 
 
-def write(port: int, folder: str, process: int, incarnation: int) -> None:
-    """Write until SIGTERM, and note down what was acknowledged."""
+def write(ready: Any, port: int, folder: str, process: int, incarnation: int) -> None:
+    """Write until SIGTERM, and note down what was acknowledged; the first write takes over what a dead process left."""
     logging.disable(logging.WARNING)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -88,6 +88,7 @@ def write(port: int, folder: str, process: int, incarnation: int) -> None:
                 history.add_messages(messages)
                 number += 2
                 acknowledged.write(f"{number}\n")
+                ready.set()
 
     async def ago_on(worker: int) -> None:
         writer, number = f"{process}.{incarnation}.task-{worker}", 0
@@ -125,9 +126,12 @@ class Soak:
         self.processes = [self.start(number) for number in range(PROCESSES)]
 
     def start(self, number: int) -> Any:
-        arguments = self.proxies[number].port, self.folder, number, self.incarnations[number]
-        process = multiprocessing.get_context("spawn").Process(target=write, args=arguments)
+        context = multiprocessing.get_context("spawn")
+        ready = context.Event()
+        arguments = ready, self.proxies[number].port, self.folder, number, self.incarnations[number]
+        process = context.Process(target=write, args=arguments)
         process.start()
+        assert ready.wait(60)
         return process
 
     def seconds(self) -> float:

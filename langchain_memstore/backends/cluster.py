@@ -29,9 +29,11 @@ from langchain_memstore.backends.steps import adrive, drive
 from langchain_memstore.backends.wire import (
     LOST,
     PATIENCE,
+    Meanwhile,
     aexchange,
     commands_of,
     exchange,
+    nothing,
     pause,
     was_not_queued,
     with_source,
@@ -48,6 +50,8 @@ class Exchange(NamedTuple):
 
     connections: Connections
     commands: list[Command]
+    alone: bool = False
+    """Whether nothing else is to go over the same connection at the same time."""
 
 
 @dataclass
@@ -110,19 +114,30 @@ class ClusterBackend(RemoteBackend):
 
     Args:
         cluster: The nodes.
+        meanwhile: What to do while an answer is under way, at no cost.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster)
+    def __init__(self, cluster: Cluster, meanwhile: Meanwhile = nothing) -> None:
+        super().__init__(cluster, meanwhile)
         self._cluster = cluster
 
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        return drive(self._find(op), _take)
+        return drive(self._find(op), self._take)
 
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        return await adrive(self._find(op), _atake)
+        return await adrive(self._find(op), self._atake)
+
+    def _take(self, step: Exchange | float) -> Any:
+        if isinstance(step, Exchange):
+            return exchange(step.connections, step.commands, self._meanwhile)
+        return time.sleep(step)
+
+    async def _atake(self, step: Exchange | float) -> Any:
+        if isinstance(step, Exchange):
+            return await aexchange(step.connections, step.commands, self._meanwhile, step.alone)
+        return await asyncio.sleep(step)
 
     def _find(self, op: Op[Any]) -> Generator[Exchange | float, Any, list[Any]]:
         """Send an operation to where its keys are, and return the answers."""
@@ -149,7 +164,7 @@ class ClusterBackend(RemoteBackend):
                 trouble, groups = error, {}
             for address, members in groups.items():
                 try:
-                    answers = yield Exchange(self._cluster.node(address), _asked(members))
+                    answers = yield Exchange(self._cluster.node(address), _asked(members), alone=losses > 0)
                 except LOST as error:
                     trouble = error
                     for unit in members:
@@ -274,11 +289,3 @@ def _asked(units: list[_Unit]) -> list[Command]:
 def _refusal(replies: list[Any]) -> ResponseError | None:
     """Return the answer that says that the node cannot serve now what it will later; None: there is none."""
     return next((reply for reply in replies if isinstance(reply, ResponseError) and is_for_now(reply)), None)
-
-
-def _take(step: Exchange | float) -> Any:
-    return exchange(*step) if isinstance(step, Exchange) else time.sleep(step)
-
-
-async def _atake(step: Exchange | float) -> Any:
-    return await (aexchange(*step) if isinstance(step, Exchange) else asyncio.sleep(step))

@@ -22,6 +22,7 @@ from langchain_memstore.backends.pools import (
     url_pools,
 )
 from langchain_memstore.backends.shared import Shared, find_shared
+from langchain_memstore.backends.thread_pool import ThreadPool
 from langchain_memstore.options import ConnectionOptions
 
 _twins_lock = threading.Lock()
@@ -44,7 +45,7 @@ class Connections(Shared):
         super().__init__(key)
         self._make_pool = make_pool
         self._lock = threading.Lock()
-        self._pool: Any = None
+        self._pool: ThreadPool | None = None
         self._loops: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, LoopPool] = weakref.WeakValueDictionary()
 
     @classmethod
@@ -65,12 +66,12 @@ class Connections(Shared):
         return find_shared(key, lambda: cls(make(url, settings), key))
 
     @property
-    def pool(self) -> Any:
+    def pool(self) -> ThreadPool:
         """The pool for threads."""
         if self._pool is None:
             with self._lock:
                 if self._pool is None:
-                    self._pool = self._make_pool(False)
+                    self._pool = ThreadPool(self._make_pool(False), is_own=True)
         return self._pool
 
     async def async_pool(self) -> LoopPool:
@@ -78,14 +79,14 @@ class Connections(Shared):
         loop = asyncio.get_running_loop()
         pool = self._loops.get(loop)
         if pool is None:
-            pool = self._loops[loop] = LoopPool(self._make_pool(True), self)
+            pool = self._loops[loop] = LoopPool(self._make_pool(True), self, is_own=True)
             await pool.open()
         return pool
 
     def close(self) -> None:
         """Close the pool for threads, and leave those of event loops to their loops."""
         if self._pool is not None:
-            self._pool.disconnect()
+            self._pool.close()
         for pool in list(self._loops.values()):
             pool.abandoned = True
         self._loops.clear()
@@ -119,8 +120,10 @@ class Borrowed(Connections):
         if async_client is not None and not isinstance(async_client, redis.asyncio.Redis):
             raise ValueError(f"async_client must be a redis.asyncio.Redis, not {type(async_client)}")
         self._clients = client, async_client  # which close their connections when they are no more
-        self._lent = client.connection_pool if client is not None else None
-        self._lent_async = LoopPool(async_client.connection_pool, self) if async_client is not None else None
+        self._lent = ThreadPool(client.connection_pool, is_own=False) if client else None
+        self._lent_async = (
+            LoopPool(async_client.connection_pool, self, is_own=False) if async_client is not None else None
+        )
         self._lent_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         lent: Any = client if client is not None else async_client
         like_lent = functools.partial(pool_like, weakref.ref(lent.connection_pool))
@@ -133,7 +136,7 @@ class Borrowed(Connections):
         return self._twin
 
     @property
-    def pool(self) -> Any:
+    def pool(self) -> ThreadPool:
         """The pool for threads."""
         return self._lent or self._twin.pool
 

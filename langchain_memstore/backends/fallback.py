@@ -48,7 +48,7 @@ def backend_over(connections: Connections | Cluster, policy: LayerPolicy, key_ri
     Raises:
         ValueError: The system cannot keep a journal in a file.
     """
-    make_backend: Callable[[], Backend] = (
+    make_backend: Callable[..., Backend] = (
         functools.partial(ClusterBackend, connections)
         if isinstance(connections, Cluster)
         else functools.partial(RedisBackend, connections)
@@ -57,15 +57,16 @@ def backend_over(connections: Connections | Cluster, policy: LayerPolicy, key_ri
         if policy.near_cache is False:
             return make_backend()
         known = LastKnown(policy.remembered, time.time)
-        return NearCacheBackend(make_backend(), lambda: known, notes=True)
+        return NearCacheBackend(make_backend(meanwhile=known.catch_up), known, notes=True)
     with _outages_lock:
         outages = _outages.setdefault(connections.home, {})
         key = policy.path, policy.max_journal, policy.remembered, key_ring and policy.path and key_ring.names
         if key not in outages:
             outages[key] = Outage(functools.partial(_journal, policy, key_ring), remembered=policy.remembered)
-        outage, primary = outages[key], make_backend()
+        outage = outages[key]
+        primary = make_backend(meanwhile=outage.known.catch_up)
         if policy.near_cache is not False:
-            primary = NearCacheBackend(primary, lambda: outage.known, notes=False)
+            primary = NearCacheBackend(primary, outage.known, notes=False)
         return FallbackBackend(primary, outage, make_backend)
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.batches import parse_batch
 from langchain_memstore.ops.moving import Restore
-from langchain_memstore.ops.reading import Read, SessionData
+from langchain_memstore.ops.reading import Read, SessionData, Window
 from langchain_memstore.ops.session import Append, Clear, SessionOp, SessionScript
 from langchain_memstore.ops.sessions import Session
 
 MOST_WRITES = 32  # how many writes to keep beside a read before they are done to it
 ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
+DECODED = 800  # bytes that a message takes beside its text
 RECENT = 16  # ids of writes to remember of a session
-TOGETHER = 16  # how many operations to take in at a time
+TOGETHER = 16  # how many operations to take in at a time: it is quicker together
 SAMPLE = 8  # how many entries to measure
 
 
@@ -26,25 +31,30 @@ class _Known:
 
     Args:
         keys: The session.
-        data: What the read returned; None: there was none.
-        at: When it was, in milliseconds.
-        size: About how many bytes it takes.
     """
 
     __slots__ = ("at", "data", "keys", "recent", "size", "writes")
 
-    def __init__(self, keys: SessionKeys, data: SessionData | None, at: int, size: int) -> None:
+    def __init__(self, keys: SessionKeys) -> None:
         self.keys = keys
-        self.data = data
-        self.at = at
-        self.size = size
+        self.data: SessionData | None = None
+        """What the read returned; None: there was none."""
+        self.at = 0
+        """When it was, in milliseconds."""
+        self.size = 0
+        """About how many bytes all takes."""
         self.writes: list[SessionOp[Any]] = []
         self.recent: list[str] = []
         """The ids of the last writes before the read, which has them."""
 
-    def ids(self) -> list[str]:
-        """Return the ids of the last writes."""
-        return [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
+    def take(self, data: SessionData, now: int) -> None:
+        """Take in a read, which has what was written before."""
+        if self.writes:
+            self.recent = [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
+            self.writes.clear()
+        self.data = data
+        self.at = now
+        self.size = _size(data.entries)
 
     def session(self) -> Session:
         """Make the session of it."""
@@ -57,9 +67,28 @@ class _Known:
             session.expires = None if data.left is None else self.at + data.left
         for batch in self.recent:
             session.writers.add(batch)
-        for write in self.writes.copy():
-            write.follow(session, self.at)
+        for joins, writes in itertools.groupby(self.writes.copy(), _joins):
+            if joins and session.epoch:
+                _follow_together(session, cast("Iterator[Append]", writes), self.at)
+            else:
+                for write in writes:
+                    write.follow(session, self.at)
         return session
+
+
+def _joins(op: SessionOp[Any]) -> tuple[Any, ...] | None:
+    """Return what an append has in common with those that can be done with it at once; None: it cannot."""
+    return (op.bounds, op.ttl) if isinstance(op, Append) and parse_batch(op.batch) else None
+
+
+def _follow_together(session: Session, appends: Iterator[Append], now: int) -> None:
+    """Do appends as one: to bound the window once comes to the same, and is quicker."""
+    new = {op.batch: op for op in appends if not session.writers.has(op.batch)}
+    if new:
+        *_, last = new.values()
+        replace(last, entries=tuple(entry for op in new.values() for entry in op.entries)).follow(session, now)
+        for batch in new:
+            session.writers.add(batch)
 
 
 class LastKnown:
@@ -73,6 +102,10 @@ class LastKnown:
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
         self._most = most
         self._clock = clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all, as a fork has to."""
         self._size = 0
         self._sessions: OrderedDict[str, _Known] = OrderedDict()  # by a key: a text knows its hash
         self._noted: deque[tuple[Op[Any], Any, float]] = deque()
@@ -85,22 +118,18 @@ class LastKnown:
     def note(self, op: Op[Any], result: Any) -> None:
         """Keep what an operation, which the store has done, tells of its session."""
         self._noted.append((op, result, self._clock()))
+
+    def catch_up(self) -> None:
+        """Take in what was noted, where that is much; to be called now and then, best while there is nothing to do."""
         if len(self._noted) >= TOGETHER:
             self._take_in()
 
     def _take_in(self) -> None:
-        """Take in what was noted; it is quicker together."""
         with self._lock:
             while self._noted:
                 op, result, at = self._noted.popleft()
-                now = int(at * 1000)
-                if isinstance(op, Read):
-                    if op.window:
-                        self._note_read(op.keys, result, now)
-                elif isinstance(op, (Clear, Restore)):
-                    self._forget(op.keys.meta)
-                elif isinstance(op, SessionOp) and result is not False:  # a commit whose claim was void is nothing
-                    self._note_write(op, now)
+                if (how := _how(type(op))) is not None:
+                    how(self, op, result, int(at * 1000))
 
     def last(self, keys: SessionKeys) -> tuple[SessionData, int] | None:
         """Return what the last read of a session returned, and how many entries this process has appended since."""
@@ -118,43 +147,53 @@ class LastKnown:
             known = list(self._sessions.values())
         return ((each.keys, each.session()) for each in known)
 
-    def _note_read(self, keys: SessionKeys, data: SessionData, now: int) -> None:
-        meta = keys.meta
-        before = self._sessions.get(meta)
-        self._forget(meta)
-        if any(data):
-            known = self._sessions[meta] = _Known(keys, data, now, _size(data.entries))
-            known.recent = before.ids() if before is not None else []
-            self._grow(known.size)
+    def _note_read(self, op: Read, data: SessionData, now: int) -> None:
+        if not op.window:
+            return
+        if not data.total and not any(data):
+            self._forget(op, data, now)
+            return
+        known = self._use(op.keys)
+        before = known.size
+        known.take(data, now)
+        self._grow(known.size - before)
 
-    def _note_write(self, op: SessionOp[Any], now: int) -> None:
-        meta = op.keys.meta
-        known = self._sessions.get(meta)
-        if known is None:
-            if not isinstance(op, Append):  # what is known by this write alone is no conversation
-                return
-            known = self._sessions[meta] = _Known(op.keys, None, now, 0)
+    def _note_write(self, op: SessionOp[Any], result: Any, now: int) -> None:
+        if result is False:  # a commit whose claim was void is nothing
+            return
+        size = ENTRY
+        if isinstance(op, Append):
+            known = self._use(op.keys)
+            size += _size(op.entries)
+        elif op.keys.meta in self._sessions:  # what is known by another write alone is no conversation
+            known = self._use(op.keys)
         else:
-            self._sessions.move_to_end(meta)
+            return
+        known.at = known.at or now
         known.writes.append(op)
-        size = ENTRY + (_size(op.entries) if isinstance(op, Append) else 0)
         known.size += size
-        self._grow(size)
-        if len(known.writes) > MOST_WRITES and meta in self._sessions:
+        if len(known.writes) > MOST_WRITES:
             self._settle(known, now)
+        self._grow(size)
 
     def _settle(self, known: _Known, now: int) -> None:
         """Do the writes to the read."""
-        self._size -= known.size
-        known.data = Read(known.keys, None, refresh=False).apply(known.session(), now)
-        known.at, known.size = now, _size(known.data.entries)
-        known.recent = known.ids()
-        known.writes.clear()
-        self._size += known.size
+        before = known.size
+        known.take(Read(known.keys, None, refresh=False).apply(known.session(), now), now)
+        self._size += known.size - before
 
-    def _forget(self, meta: str) -> None:
-        if (known := self._sessions.pop(meta, None)) is not None:
+    def _forget(self, op: SessionOp[Any], result: Any, now: int) -> None:
+        if (known := self._sessions.pop(op.keys.meta, None)) is not None:
             self._size -= known.size
+
+    def _use(self, keys: SessionKeys) -> _Known:
+        """Return what is known of a session, which is used now."""
+        meta, sessions = keys.meta, self._sessions
+        if (known := sessions.get(meta)) is None:
+            known = sessions[meta] = _Known(keys)
+        else:
+            sessions.move_to_end(meta)
+        return known
 
     def _grow(self, size: int) -> None:
         self._size += size
@@ -163,7 +202,18 @@ class LastKnown:
             self._size -= gone.size
 
 
+@functools.cache
+def _how(kind: type[Op[Any]]) -> Callable[[LastKnown, Any, Any, int], None] | None:
+    """Return how to take in what an operation of a kind tells; None: it tells nothing."""
+    if issubclass(kind, Read):
+        return LastKnown._note_read
+    if issubclass(kind, (Clear, Restore)):
+        return LastKnown._forget
+    return LastKnown._note_write if issubclass(kind, SessionOp) else None
+
+
 def _size(entries: Sequence[bytes]) -> int:
     """Return about how many bytes entries take: those of many are told from a few."""
     sample = entries if len(entries) <= SAMPLE else entries[:: len(entries) // SAMPLE]
-    return (sum(map(len, sample)) * len(entries)) // max(1, len(sample)) + ENTRY * len(entries)
+    text = (sum(map(len, sample)) * len(entries)) // max(1, len(sample))
+    return 2 * text + (ENTRY + DECODED) * len(entries) if isinstance(entries, Window) else text + ENTRY * len(entries)

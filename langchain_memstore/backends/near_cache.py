@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar, cast
 
 from langchain_memstore.backends.base import Backend, Status
@@ -23,13 +22,13 @@ class NearCacheBackend:
 
     Args:
         backend: The store.
-        find_known: Returns what is known of sessions.
+        known: What is known of sessions.
         notes: Whether to note there what operations tell; not where somebody else does.
     """
 
-    def __init__(self, backend: Backend, find_known: Callable[[], LastKnown], notes: bool) -> None:
+    def __init__(self, backend: Backend, known: LastKnown, notes: bool) -> None:
         self._backend = backend
-        self._find_known = find_known
+        self._known = known
         self._notes = notes
 
     def __repr__(self) -> str:
@@ -66,12 +65,12 @@ class NearCacheBackend:
 
     def _tail(self, op: Op[R]) -> Op[R] | None:
         """Return the read of what came since; None: there is nothing that it could follow on."""
-        if type(op) is not Read or not op.window or (last := self._find_known().last(op.keys)) is None:
+        if type(op) is not Read or not op.window or (last := self._known.last(op.keys)) is None:
             return None
         known, appended = last
         return cast("Op[R]", ReadTail(op.keys, op.ttl, op.refresh, True, known, appended + OVERLAP))
 
     def _noted(self, op: Op[R], result: R) -> R:
         if self._notes:
-            self._find_known().note(op, result)
+            self._known.note(op, result)
         return result

@@ -87,7 +87,7 @@ class Outage:
         self._make_journal = make_journal
         self._clock = clock
         self._breaker = breaker or CircuitBreaker()
-        self._remembered = remembered
+        self.known = LastKnown(remembered, clock)
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.forget()
         _outages.add(self)
@@ -107,7 +107,7 @@ class Outage:
         self._replayed = 0
         self._opened = False
         self.journal = self._make_journal()
-        self.known = LastKnown(self._remembered, self._clock)
+        self.known.forget()
         self.is_over = False
         """Whether the store can be reached, and nothing waits for it; False until the journal was opened."""
         self.is_replaying = False

@@ -16,9 +16,11 @@ from langchain_memstore.backends.shared import Shared
 from langchain_memstore.backends.wire import (
     LOST,
     PATIENCE,
+    Meanwhile,
     aexchange,
     commands_of,
     exchange,
+    nothing,
     pause,
     was_not_queued,
     with_source,
@@ -38,10 +40,12 @@ class RemoteBackend(ABC):
 
     Args:
         shared: What is shared with other backends of the same Redis, and closed with the last of them.
+        meanwhile: What to do while an answer is under way, at no cost.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, meanwhile: Meanwhile) -> None:
         self._shared = shared
+        self._meanwhile = meanwhile
         self._closed = False
         shared.retain(self)
 
@@ -105,10 +109,11 @@ class RedisBackend(RemoteBackend):
 
     Args:
         connections: How to reach the server.
+        meanwhile: What to do while an answer is under way, at no cost.
     """
 
-    def __init__(self, connections: Connections) -> None:
-        super().__init__(connections)
+    def __init__(self, connections: Connections, meanwhile: Meanwhile = nothing) -> None:
+        super().__init__(connections, meanwhile)
         self._connections = connections
 
     def _call(self, op: Op[Any]) -> list[Any]:
@@ -116,11 +121,11 @@ class RedisBackend(RemoteBackend):
         commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
         while commands:
             try:
-                replies = exchange(self._connections, commands)
+                replies = exchange(self._connections, commands, self._meanwhile)
                 if isinstance(replies[-1], NoScriptError):
-                    return exchange(self._connections, with_source(op))
+                    return exchange(self._connections, with_source(op), self._meanwhile)
                 if was_not_queued(replies):
-                    return [b"OK", exchange(self._connections, op.commands())]
+                    return [b"OK", exchange(self._connections, op.commands(), self._meanwhile)]
                 return replies
             except LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)
@@ -132,11 +137,11 @@ class RedisBackend(RemoteBackend):
         commands, losses, until = commands_of(op), 0, time.monotonic() + PATIENCE
         while commands:
             try:
-                replies = await aexchange(self._connections, commands)
+                replies = await aexchange(self._connections, commands, self._meanwhile, alone=losses > 0)
                 if isinstance(replies[-1], NoScriptError):
-                    return await aexchange(self._connections, with_source(op))
+                    return await aexchange(self._connections, with_source(op), self._meanwhile)
                 if was_not_queued(replies):
-                    return [b"OK", await aexchange(self._connections, op.commands())]
+                    return [b"OK", await aexchange(self._connections, op.commands(), self._meanwhile)]
                 return replies
             except LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from hiredis import pack_command
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -17,9 +19,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.watched import aconnection_of, connection_of
 from langchain_memstore.ops.base import Command, Op
+
+if TYPE_CHECKING:
+    from langchain_memstore.backends.connections import Connections
 
 RETRIES = 3  # how often an operation is sent again after its connection was lost
 PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
@@ -28,49 +31,51 @@ LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
 
 
-def exchange(connections: Connections, commands: list[Command]) -> list[Any]:
+Meanwhile = Callable[[], None]
+"""What to do while the answers are under way, at no cost: something quick."""
+
+
+def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+def exchange(connections: Connections, commands: list[Command], meanwhile: Meanwhile) -> list[Any]:
     """Send commands over one connection, and return their answers: errors of the server among them."""
     pool = connections.pool
-    connection = connection_of(pool)
+    connection = pool.take()
+    fit = False
     try:
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command([packed(commands)])
+        meanwhile()
         replies: list[Any] = []
         for _ in commands:
             try:
                 replies.append(connection.read_response(disable_decoding=True))
             except ResponseError as error:
                 replies.append(error)
-        if _is_left_open(replies):
-            connection.disconnect()
+        fit = not is_left_open(replies)
         return replies
-    except BaseException:
-        connection.disconnect()  # an answer may still be under way
-        raise
     finally:
-        pool.release(connection)
+        pool.give(connection, fit)
 
 
-async def aexchange(connections: Connections, commands: list[Command]) -> list[Any]:
-    """Send commands over one connection; the async face of `exchange`."""
-    pool = await connections.async_pool()
-    async with pool.gate:
-        connection = await aconnection_of(pool.pool)
-        try:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response(disable_decoding=True))
-                except ResponseError as error:
-                    replies.append(error)
-            if _is_left_open(replies):
-                await connection.disconnect(nowait=True)
-            return replies
-        except BaseException:
-            await connection.disconnect(nowait=True)  # an answer may still be under way
-            raise
-        finally:
-            await pool.pool.release(connection)
+async def aexchange(
+    connections: Connections, commands: list[Command], meanwhile: Meanwhile, alone: bool = False
+) -> list[Any]:
+    """Send commands over one connection; the async face of `exchange`.
+
+    Args:
+        connections: Where to.
+        commands: What.
+        meanwhile: What to do while the answers are under way.
+        alone: Whether they have to have the connection for themselves.
+    """
+    return await (await connections.async_pool()).sender.exchange(commands, meanwhile, alone)
+
+
+def packed(commands: list[Command]) -> bytes:
+    """Return commands as they are sent."""
+    return b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # it takes any tuple
 
 
 def commands_of(op: Op[Any]) -> list[Command]:
@@ -92,7 +97,7 @@ def was_not_queued(replies: list[Any]) -> bool:
     return len(replies) > 1 and isinstance(replies[1], OutOfMemoryError)
 
 
-def _is_left_open(replies: list[Any]) -> bool:
+def is_left_open(replies: list[Any]) -> bool:
     """Tell whether a connection may still be in a transaction, as where the server refuses the user EXEC."""
     return len(replies) > 1 and isinstance(replies[-1], ResponseError) and not isinstance(replies[-1], ExecAbortError)
 

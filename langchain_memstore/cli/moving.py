@@ -32,8 +32,8 @@ def export(
     """Write conversations as JSON Lines, one a line, with all that the store keeps of each.
 
     `memstore import` makes the same sessions of them: window, messages that wait, summary, turns, counters and TTL. A
-    message is the JSON of langchain-core's message_to_dict; what is encrypted is written in clear. A file is there when
-    it is whole, and not before.
+    message is the JSON of langchain-core's message_to_dict; what is encrypted or compressed is written in clear. A file
+    is there when it is whole, and not before.
 
     \b
     Examples:

@@ -132,7 +132,7 @@ async def aimport_conversations(
 def export_conversations(store: Memstore, match: str = "*") -> Iterator[bytes]:
     """Return the conversations of a store as JSON Lines, one by one; no TTL is refreshed.
 
-    What is encrypted is written in clear, and an import encrypts it with the keys of its store.
+    What is encrypted or compressed is written in clear, and an import does with it as its store does.
 
     Args:
         store: Where from.

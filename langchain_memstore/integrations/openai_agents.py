@@ -18,7 +18,8 @@ except ImportError as error:
         "MemstoreSession needs openai-agents 0.8 or later: pip install 'langchain-memstore[openai-agents]'"
     ) from error
 
-from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
+from langchain_memstore.compression import compress, expand, is_compressed
+from langchain_memstore.errors import MessageDecodeError, MessageEncodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop
@@ -119,6 +120,7 @@ class MemstoreSession:
         Raises:
             ValueError: The limit is negative.
             MessageDecodeError: An entry is not an item, where `on_corrupt="raise"`; else it is skipped with a warning.
+            MissingPackage: An item is compressed, and there is nothing to expand it.
             BackendError: The store refused or could not be reached.
         """
         if limit is None and self.session_settings is not None:
@@ -139,12 +141,22 @@ class MemstoreSession:
             BackendError: The store refused or could not be reached.
         """
         if entries := tuple(_encode(item, f"items[{index}]") for index, item in enumerate(items)):
-            await self._backend.aexecute(Append(self.keys, entries, self._bounds, self._policy.ttl_ms))
+            await self._append(compress(entries, self._policy.compress_above))
 
     async def pop_item(self) -> TResponseInputItem | None:
-        """Take the last item off, and its turn off the turn counter; None: there is none."""
+        """Take the last item off, and its turn off the turn counter; None: there is none.
+
+        Raises:
+            MissingPackage: It is compressed, and there is nothing to expand it; it was put back.
+            BackendError: The store refused or could not be reached.
+        """
         while entries := await self._backend.aexecute(Pop(self.keys, 1, TURN_STARTS, self._policy.ttl_ms)):
-            if items := self._decode(entries):
+            try:
+                items = self._decode(entries)
+            except MissingPackage:
+                await self._append(tuple(entries))
+                raise
+            if items:
                 return items[0]
         return None
 
@@ -152,12 +164,17 @@ class MemstoreSession:
         """Remove the session. Clearing what is not there does nothing."""
         await self._backend.aexecute(Clear(self.keys))
 
+    async def _append(self, entries: tuple[bytes, ...]) -> None:
+        await self._backend.aexecute(Append(self.keys, entries, self._bounds, self._policy.ttl_ms))
+
     def _decode(self, entries: Iterable[bytes]) -> list[TResponseInputItem]:
         items: list[Any] = []
         corrupt = []
         for index, entry in enumerate(entries):
             try:
                 items.append(_decode(entry))
+            except MissingPackage as error:
+                raise MissingPackage(f"session {self.session_id!r}: its {error}") from error
             except (ValueError, TypeError, KeyError) as error:
                 if self._policy.on_corrupt == "raise":
                     raise MessageDecodeError(
@@ -193,7 +210,7 @@ def _encode(item: object, path: str) -> bytes:
 
 
 def _decode(entry: bytes) -> dict[str, Any]:
-    value = orjson.loads(entry)
+    value = orjson.loads(expand(entry) if is_compressed(entry) else entry)
     item = unpack(value["data"])
     if value["item"] not in KINDS or not isinstance(item, dict):
         raise TypeError("not an item")

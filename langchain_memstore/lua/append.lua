@@ -108,5 +108,5 @@ end
 
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
 local total = (held[2] and before or length - added) + added
-local result = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
-return commit(held[1], held[6], table.concat(result, ','), new, 'total', total)
+local left = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
+return commit(held[1], held[6], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(left)), new, 'total', total)

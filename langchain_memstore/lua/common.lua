@@ -2,13 +2,13 @@
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
-local RECENT = 1024 -- bytes of recent batch ids and results to keep
+local RECENT = 512 -- bytes of recent batch ids and results to keep
 
 -- As in ops/batches.py: a batch id is '<writer>.<number>', and meta has a field for each writer that tells which of its
 -- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
 local WRITER, NUMBER = string.match(ARGV[1], '^(%x+)%.(%d+)$')
 local SEEN = 'seen:' .. (WRITER or '')
-local UNDER_WAY, MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 64, 32, 32, 64
+local MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 128, 32, 64
 NUMBER = tonumber(NUMBER)
 
 local function was_seen(seen)
@@ -20,8 +20,8 @@ local function was_seen(seen)
 end
 
 local function adding(seen, now)
-  local highest = seen and tonumber(string.match(seen, ':(%d+)')) or math.max(0, NUMBER - UNDER_WAY) - 1
-  if NUMBER == highest + 1 and not (seen and string.find(seen, ',', 1, true)) then return now .. ':' .. NUMBER end
+  local highest = seen and tonumber(string.match(seen, ':(%d+)')) or -1
+  if NUMBER == highest + 1 then return now .. ':' .. NUMBER .. (seen and string.match(seen, ',.*') or '') end
   local gaps = {}
   local function add(first, last)
     if first <= last then gaps[#gaps + 1] = string.format(',%d-%d', first, last) end
@@ -72,7 +72,7 @@ end
 
 local function milliseconds()
   local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
+  return string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000)) -- a number would be written out at each use
 end
 
 -- Make the keys expire together. Skipped while less than a hundredth of the TTL has worn off, unless a key is new.

@@ -15,8 +15,7 @@ from typing import NamedTuple
 from langchain_memstore.keys import SessionKeys
 
 MOST_SESSIONS = 50_000  # whose numbering a process goes on with; then all are numbered anew, by new writers
-UNDER_WAY = 64  # how many writes before the first that a session sees of a writer may be yet to come
-MOST_GAPS = 32  # what is missing for longer never comes
+MOST_GAPS = 128  # what is missing for longer never comes
 FEWEST_WRITERS, MOST_WRITERS = 32, 64  # that a session remembers
 
 _numberings: dict[SessionKeys, tuple[str, itertools.count[int]]] = {}
@@ -87,4 +86,4 @@ class Writers:
         if seen is None and len(self._seen) >= MOST_WRITERS:
             for oldest in list(self._seen)[:-FEWEST_WRITERS]:
                 del self._seen[oldest]
-        self._seen[writer] = (seen or Seen(max(0, number - UNDER_WAY) - 1, ())).adding(number)
+        self._seen[writer] = (seen or Seen(-1, ())).adding(number)

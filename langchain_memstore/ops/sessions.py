@@ -8,7 +8,7 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.batches import Writers
 from langchain_memstore.ops.expiring import Expires, Expiring
 
-RECENT = 1024  # bytes of recent batch ids and results to keep, as in lua/common.lua
+RECENT = 512  # bytes of recent batch ids and results to keep, as in lua/common.lua
 
 
 @dataclass

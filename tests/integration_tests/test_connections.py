@@ -129,6 +129,44 @@ def test_a_server_that_was_away_is_found_again(start_server: Callable[..., Serve
     backend.close()
 
 
+def never(*_: object) -> float:
+    raise AssertionError("an operation was sent again")
+
+
+async def test_connections_that_the_server_has_closed_meanwhile_are_made_anew(
+    server: Server, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langchain_memstore.backends.redis.pause", never)
+    async with Memstore.from_url(server.url, fallback=False) as store:
+        for turn in range(1, 4):
+            threads = [asyncio.to_thread(write, store) for _ in range(8)]
+            assert {*await asyncio.gather(*threads, *(awrite(store) for _ in range(8)))} <= {*range(16 * turn + 1)}
+            admin.client_kill_filter(_type="normal", skipme=True)
+            await asyncio.sleep(0.05)
+        assert await awrite(store) == 16 * 3 + 1
+
+
+@pytest.mark.skipif(not hasattr(redis.asyncio.Connection, "mark_for_reconnect"), reason="redis-py 8 marks connections")
+@pytest.mark.parametrize("face", ["sync", "async"])
+async def test_a_connection_that_is_marked_is_made_anew(server: Server, admin: redis.Redis, face: str) -> None:
+    """As redis-py does it when a server says that it moves."""
+    async with Memstore.from_url(server.url, fallback=False) as store:
+        connections = store._backend._connections
+        for number in range(1, 4):
+            if face == "sync":
+                assert write(store) == number
+                taken = connections.pool.take()
+                taken.mark_for_reconnect()
+                connections.pool.give(taken, fit=True)
+            else:
+                assert await awrite(store) == number
+                pool = await connections.async_pool()
+                taken = await pool.take()
+                taken.mark_for_reconnect()
+                await pool.give(taken, fit=True)
+    assert admin.info("stats")["total_connections_received"] >= 3 + 1  # the admin's
+
+
 async def test_stores_of_one_url_share_connections_that_the_last_closes(server: Server, admin: redis.Redis) -> None:
     one, other = Memstore.from_url(server.url), Memstore.from_url(server.url)
     apart = Memstore.from_url(server.url, max_connections=1)

@@ -23,9 +23,10 @@ from langchain_memstore.backends.near_cache import NearCacheBackend
 from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.reading import Read, Window
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.ops.summary import Claim, Commit
+from langchain_memstore.recalled import decode_window
 from langchain_memstore.testing import BackendConformance, Execute
 from langchain_memstore.window import Bounds
 
@@ -38,7 +39,7 @@ READ = Read(KEYS, None, refresh=False)
 
 def near(server: Server, most: int = 10**6) -> NearCacheBackend:
     known = LastKnown(most, time.time)
-    return NearCacheBackend(RedisBackend(Connections.of_url(server.url)), lambda: known, notes=True)
+    return NearCacheBackend(RedisBackend(Connections.of_url(server.url)), known, notes=True)
 
 
 def append(*texts: str, most: int | None = None, evicted: int | None = None) -> Append:
@@ -126,6 +127,9 @@ class ManyProcesses(RuleBasedStateMachine):
             seen = backend.execute(READ)
             assert seen._replace(left=None) == expected._replace(left=None)
             assert (seen.left is None) is (expected.left is None)
+            if isinstance(seen.entries, Window):
+                assert decode_window(seen.entries) == [codec.decode(entry) for entry in expected.entries]
+                assert len(seen.entries.decoded) <= 2 * len(seen.entries) + 20
 
 
 def test_all_processes_read_the_same(server: Server, admin: redis.Redis) -> None:
@@ -198,6 +202,17 @@ def test_threads_that_read_and_write_at_once_see_no_gap(server: Server) -> None:
             list(threads.map(write, range(3)))
             stop.set()
             assert all(each.result() > 10 for each in reading)
+
+
+def test_messages_are_new_each_time(server: Server) -> None:
+    with Memstore.from_url(server.url, near_cache=True) as store:
+        history = store.history("session")
+        history.add_messages([HumanMessage([{"type": "text", "text": "hello"}], additional_kwargs={"a": [1]})])
+        for _ in range(4):
+            (message,) = history.messages
+            assert message == HumanMessage([{"type": "text", "text": "hello"}], additional_kwargs={"a": [1]})
+            message.content[0]["text"] = "changed"
+            message.additional_kwargs["a"].append(2)
 
 
 @pytest.mark.parametrize("fallback", [True, False])

@@ -36,6 +36,7 @@ from langchain_memstore import (
     MemstoreSettings,
     MessageDecodeError,
     MessageEncodeError,
+    MissingPackage,
     RedisChatMessageHistory,
     RunnableWithHistory,
     SessionInfo,
@@ -97,6 +98,7 @@ Memstore.from_url(
     on_corrupt="raise",
     encryption_keys=[b"0" * 32, "a-url-safe-base64-text"],
     accept_plaintext=True,
+    compress_above=4096,
     max_connections=5,
     socket_timeout=1.5,
     socket_connect_timeout=None,
@@ -400,7 +402,7 @@ async def family() -> None:
 
 # Errors
 
-errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, DecryptError, BackendError]
+errors: list[type[MemstoreError]] = [MessageEncodeError, MessageDecodeError, DecryptError, MissingPackage, BackendError]
 refusals: list[type[BackendError]] = [BackendUnavailable, BackendFull, BackendClosed]
 values: list[type[ValueError]] = [MessageEncodeError, MessageDecodeError]
 

@@ -41,18 +41,20 @@ def test_the_oldest_gaps_are_taken_for_seen() -> None:
     assert seen.has(0) and not seen.has(seen.highest - 1)
 
 
-def test_the_first_that_is_seen_of_a_writer_does_not_stand_for_those_just_before() -> None:
+@given(st.permutations(range(2 * MOST_GAPS)))
+def test_so_many_writes_may_come_in_any_order(numbers: list[int]) -> None:
     writers = Writers()
-    writers.add("ab.100")
-    assert [writers.has(f"ab.{number}") for number in (101, 100, 99, 36, 35, 0)] == [
-        False,
-        True,
-        False,
-        False,
-        True,
-        True,
-    ]
-    assert not writers.has("cd.100")
+    for number in numbers:
+        assert not writers.has(f"ab.{number}")
+        writers.add(f"ab.{number}")
+    assert all(writers.has(f"ab.{number}") for number in numbers)
+
+
+def test_the_first_that_is_seen_of_a_writer_does_not_stand_for_those_before() -> None:
+    writers = Writers()
+    writers.add("ab.1000")
+    assert [number for number in range(1010) if writers.has(f"ab.{number}")] == [1000]
+    assert not writers.has("cd.1000")
 
 
 def test_the_writers_that_wrote_last_are_remembered() -> None:

@@ -29,7 +29,7 @@ NOT_SECONDS += [timedelta.max, 10**400]
 NOT_NAMES = ["", None, 5, b"bytes", "\ud800"]
 
 WRONG = [
-    *[(name, value) for name in ("max_messages", "max_turns", "max_tokens") for value in NOT_COUNTS],
+    *[(name, value) for name in ("max_messages", "max_turns", "max_tokens", "compress_above") for value in NOT_COUNTS],
     *[("ttl", value) for value in NOT_SECONDS],
     *[("key_prefix", value) for value in NOT_NAMES],
     *[("token_counter", value) for value in (5, "len")],

@@ -27,6 +27,7 @@ VARIABLES = {
     "MAX_HISTORY_LENGTH": "15",
     "MEMSTORE_KEY_PREFIX": "tenant",
     "MEMSTORE_ENCRYPTION_KEYS": f"{KEY}, {KEY}",
+    "MEMSTORE_COMPRESS_ABOVE": "4096",
 }
 NOTHING = "memory://"
 
@@ -72,6 +73,7 @@ def test_every_variable(given_variables) -> None:
         "max_messages": 15,
         "key_prefix": "tenant",
         "encryption_keys": [KEY, KEY],
+        "compress_above": 4096,
     }
 
 
@@ -139,6 +141,7 @@ WRONG = {
     "REDIS_SSL": ["hunter2", "2"],
     "SESSION_TTL": ["hunter2", "0", "-1", "nan", "inf", "1e12"],
     "MAX_HISTORY_LENGTH": ["hunter2", "0", "-1", "1.5"],
+    "MEMSTORE_COMPRESS_ABOVE": ["hunter2", "0", "-1", "1.5"],
 }
 
 

@@ -326,3 +326,22 @@ def test_500_appends_through_a_bad_line(
             store.close()
     assert held(server, "session") == [str(number) for number in range(500)]
     assert total(server, "session") == 500
+
+
+@pytest.mark.parametrize("plan", plans())
+async def test_tasks_append_together_through_a_bad_line(
+    server: Server, open_store: Callable[..., Memstore], plan: str
+) -> None:
+    with Proxy(server.port, plans()[plan]) as proxy:
+        url = f"redis://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}/0"
+        store = open_store(url, max_messages=None, socket_timeout=0.2)
+
+        async def write(session: int) -> None:
+            for number in range(20):
+                await store.history(f"session-{session}").aadd_messages([HumanMessage(str(number))])
+
+        await asyncio.gather(*map(write, range(40)))
+        await store.aclose()
+    for session in range(40):
+        assert held(server, f"session-{session}") == [str(number) for number in range(20)]
+        assert total(server, f"session-{session}") == 20

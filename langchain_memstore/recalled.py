@@ -1,0 +1,71 @@
+"""Messages that were decoded before: a copy is made in a fifth of the time that decoding takes.
+
+Windows that the near cache keeps from one read to the next (see `backends/near_cache.py`) bring along what became of
+their entries. Those that are compressed are decoded each time: kept, they would take more than the cache counts.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from langchain_core.messages import BaseMessage
+
+from langchain_memstore.codec import build, decode, is_plain
+from langchain_memstore.compression import is_compressed
+from langchain_memstore.ops.reading import Window
+
+
+class _Original(NamedTuple):
+    """What a message is made of; it is never handed out."""
+
+    cls: type[BaseMessage]
+    data: dict[str, Any]
+    changeable: list[tuple[str, Callable[[], Any]]]
+    """Which of the data can be changed, lists and dicts, and how to make each anew."""
+    fields: set[str]
+    extra: dict[str, Any]
+
+
+def _original(message: BaseMessage) -> _Original | None:
+    """Take a message apart; None: it holds what cannot be copied so."""
+    data, extra = message.__dict__, message.__pydantic_extra__ or {}
+    if not is_plain(data.values()) or not is_plain(extra.values()):
+        return None
+    changeable: list[tuple[str, Callable[[], Any]]] = []
+    for name, value in data.items():
+        if type(value) in (dict, list):
+            changeable.append((name, functools.partial(_copied, value) if value else type(value)))
+    return _Original(type(message), data, changeable, message.model_fields_set, extra)
+
+
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copied(each) for key, each in value.items()}
+    return [_copied(each) for each in value] if type(value) is list else value
+
+
+def decode_window(window: Window) -> list[BaseMessage]:
+    """Decode the entries of a window, those that were decoded before by making copies.
+
+    Raises:
+        MessageDecodeError: An entry is not a message.
+    """
+    messages: list[BaseMessage] = []
+    decoded = window.decoded
+    for entry in window:
+        original = decoded.get(entry)
+        if original is None:
+            message = decode(entry)
+            original = None if is_compressed(entry) else _original(message)
+            if original is None:
+                messages.append(message)
+                continue
+            decoded[entry] = original
+        cls, data, changeable, fields, extra = original
+        data = data.copy()
+        for name, make in changeable:
+            data[name] = make()
+        messages.append(build(cls, data, fields.copy(), _copied(extra) if extra else {}))
+    return messages
