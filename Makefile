@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format soak bench clean
+.PHONY: demo test lint format soak bench bench-quick profile clean
 
 demo: .venv/cli  ## A conversation with tools, in the process; ARGS="--url redis://localhost:6379/0" for Redis
 	$(BIN)/memstore demo $(ARGS)
@@ -23,8 +23,14 @@ format: .venv/test
 soak: .venv/test  ## Writers in several processes, random faults, an audit of every message; ARGS="--minutes 5"
 	PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
 
-bench: .venv/bench  ## Ratios against the floors and the peers, on a real server
+bench: .venv/bench  ## How fast it is beside other packages, on a real server, in under 5 minutes; saves the results
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: .venv/bench  ## The same in under one minute, with less care; saves nothing
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+profile: .venv/bench  ## Where the time of a turn goes; ARGS=--instructions counts them, with valgrind
+	$(BIN)/python -m benchmarks.profile $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

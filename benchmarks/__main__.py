@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m benchmarks`."""
+"""Measure how fast langchain-memstore is: `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -10,132 +10,71 @@ import time
 import warnings
 from pathlib import Path
 
+STARTED = time.monotonic()
 warnings.filterwarnings("ignore", module="langchain_community")  # on its sunset
 
-from benchmarks import codecs, end_to_end, growth, histories, memory  # noqa: E402
+from benchmarks import page, report, server_cost  # noqa: E402
+from benchmarks.chart import draw  # noqa: E402
 from benchmarks.contenders import Clients  # noqa: E402
-from benchmarks.report import Section, Target, setting, setting_line, targets_table  # noqa: E402
-from benchmarks.rounds import Measured  # noqa: E402
+from benchmarks.proxy import slow_line  # noqa: E402
 from benchmarks.server import redis_server  # noqa: E402
+from benchmarks.setting import setting, setting_text  # noqa: E402
+from benchmarks.suite import Suite  # noqa: E402
+from benchmarks.targets import targets  # noqa: E402
 
-LEGEND = """The first column of numbers is what one operation takes; the others are ratios to it, less is better: the
-median of the ratios of all rounds, and their quartiles. README.md says who the contenders are."""
-
-
-class Run:
-    """One run of the benchmark, on one server.
-
-    Args:
-        clients: How to reach the server.
-        loop: Where what is async runs.
-        quick: Whether to take less time, and two of the windows.
-    """
-
-    def __init__(self, clients: Clients, loop: asyncio.AbstractEventLoop, quick: bool) -> None:
-        self.clients, self.loop = clients, loop
-        self.windows = (50, 1_000) if quick else (15, 50, 200, 1_000)
-        self.seconds = 0.4 if quick else 3.5
-        self.sections: list[Section] = []
-        self.targets: list[Target] = []
-
-    def go(self) -> None:
-        self._histories()
-        self._end_to_end()
-        self._growth()
-        self._codec()
-        self._memory()
-
-    def _histories(self) -> None:
-        for operation in histories.OPERATIONS:
-            found: dict[tuple[str, int], Measured] = {}
-            for face in histories.FACES:
-                for window in self.windows:
-                    _tell(f"{operation}, {face}, {window} messages")
-                    found[face, window] = histories.measure(
-                        self.clients, self.loop, operation, face, window, self.seconds
-                    )
-            rows = [((operation, face, f"{window:,}"), measured) for (face, window), measured in found.items()]
-            title = {"append": "Append of 2", "read": "Read", "turn": "A turn: a read, then an append of 2"}[operation]
-            self.sections.append(Section(title, ("operation", "face", "messages"), "floor A", rows))
-            for (face, window), measured in found.items():
-                if operation == "append" and window == 50:
-                    self._target(f"append of 2, {face}, to floor A", measured, "memstore", "floor A", 1.25)
-                    self._target(f"append of 2, {face}, to multi", measured, "memstore", "multi", 1.1)
-                if operation == "read" and window in (50, 1_000):
-                    self._target(f"read of {window:,}, {face}, to floor B", measured, "memstore", "floor B", 1.3)
-
-    def _end_to_end(self) -> None:
-        rows = []
-        for face in ("sync", "async"):
-            _tell(f"end to end, {face}")
-            measured = end_to_end.measure(self.clients, self.loop, face, 2 * self.seconds)
-            rows.append(((face,), measured))
-            for old in (end_to_end.OLD, end_to_end.OLD_AS_DOCUMENTED):
-                self._target(f"end to end, {face}, to {old}", measured, end_to_end.NEW, old, 0.25)
-        title = "End to end: a turn through a wrapper, around a model that answers at once, at 50 messages"
-        self.sections.append(Section(title, ("face",), end_to_end.OLD, rows))
-
-    def _growth(self) -> None:
-        first, last = growth.name(growth.LENGTHS[0]), growth.name(growth.LENGTHS[-1])
-        rows = []
-        for operation in ("append", "turn"):
-            _tell(f"growth, {operation}")
-            measured = growth.ours(self.clients, operation, 2 * self.seconds)
-            rows.append((("memstore", operation), measured))
-            self._target(f"growth, {operation} {last} to {first} messages", measured, last, first, 1.05)
-            rows.append((("community", operation), growth.community(self.clients, operation, self.seconds)))
-        title = "Growth: the cost once a conversation has come to so many messages (sync; memstore's window is 50)"
-        self.sections.append(Section(title, ("", "operation"), first, rows))
-
-    def _codec(self) -> None:
-        _tell("codec")
-        encoding, decoding = codecs.encoding(self.seconds), codecs.decoding(self.seconds)
-        rows = [(("encode",), encoding), (("decode",), decoding)]
-        self.sections.append(Section("The codec alone, a message", ("",), codecs.PLAIN, rows, "ns", 1e9))
-        self._target("encode, to plain LangChain", encoding, "memstore", codecs.PLAIN, 0.35)
-        self._target("decode, to plain LangChain", decoding, "memstore", codecs.PLAIN, 0.25)
-
-    def _memory(self) -> None:
-        rows = [((), memory.measure(self.clients, self.loop))]
-        title = "Server memory a message, at 50 messages, all keys of the conversation"
-        self.sections.append(Section(title, (), "community", rows, "bytes", 1))
-
-    def _target(self, what: str, measured: Measured, name: str, to: str, most: float) -> None:
-        self.targets.append(Target(what, measured.ratio(name, to), most))
-
-
-def _tell(what: str) -> None:
-    print(f"  {what}", file=sys.stderr, flush=True)
+HERE = Path(__file__).parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two windows, and under a minute")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="save what was measured")
+    parser.add_argument("--quick", action="store_true", help="under a minute: fewer rounds, without 512 tasks")
+    parser.add_argument("--detail", action="store_true", help="print every table, with quartiles")
+    parser.add_argument("--windows", action="store_true", help="every operation at 15, 50, 200 and 1,000; 11 minutes")
+    parser.add_argument(
+        "--save",
+        action=argparse.BooleanOptionalAction,
+        help="write results.json, speed.png and the tables of README.md; a whole run does, unless told not to",
+    )
     arguments = parser.parse_args()
-    start = time.monotonic()
     loop = asyncio.new_event_loop()
-    with redis_server() as url:
+    with redis_server() as url, slow_line(url) as line_url:
         clients = Clients(url)
-        run = Run(clients, loop, arguments.quick)
-        run.go()
-        known = setting(clients)
+        _tell("server cost")
+        costs = server_cost.measure(clients, loop, sessions=10 if arguments.quick else 200)
+        sizes = server_cost.sizes(clients)
+        known = setting(clients, line_url)
+        _tell("filling conversations")
+        suite = Suite(clients, line_url, loop)
+        suite.plan(arguments.quick, arguments.windows)
+        found = suite.run(*((22, 2) if arguments.quick else (600, 6) if arguments.windows else (200, 4)))
         loop.run_until_complete(clients.aclose())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    print(f"{setting_line(known)}\n\n{LEGEND}\n")
-    for section in run.sections:
-        print(section.table(), end="\n\n")
-    print(targets_table(run.targets))
-    print(f"\n{time.monotonic() - start:.0f} seconds")
-    if arguments.json:
+    table, met = report.aligned(report.overview(found), 3), targets(found, costs)
+    sections = report.sections(found)
+    server = report.costs_table(costs), report.sizes_table(sizes)
+    print(setting_text(known), table, report.LEGEND, sep="\n\n", end="\n\n")
+    if arguments.detail:
+        print(*sections.values(), *server, sep="\n\n", end="\n\n")
+    print(report.targets_table(met))
+    print(f"\n{time.monotonic() - STARTED:.0f} seconds")
+    if arguments.save or (arguments.save is None and not arguments.quick):
         saved = {
             **known,
-            "sections": [section.json() for section in run.sections],
-            "targets": [target.json() for target in run.targets],
+            "measured": report.json_of(found),
+            "server": {name: each.json() for name, each in costs.items()},
+            "session_bytes": sizes,
+            "targets": [target.json() for target in met],
         }
-        arguments.json.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+        (HERE / "results.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+        draw(saved, HERE / "speed.png")
+        others = [text for section, text in sections.items() if section not in ("histories", "in the process")]
+        page.write("results", "\n\n".join([setting_text(known), table, report.targets_table(met), *others, *server]))
+
+
+def _tell(what: str) -> None:
+    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

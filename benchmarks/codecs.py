@@ -8,26 +8,26 @@ from langchain_core.messages import message_to_dict, messages_from_dict
 
 from benchmarks import cheapest
 from benchmarks.messages import conversation
-from benchmarks.rounds import Measured, interleave, timed
+from benchmarks.rounds import Comparison, timed
 from langchain_memstore import codec
 
 PLAIN = "plain LangChain"
 MESSAGES = 50
 
 
-def encoding(seconds: float) -> Measured:
-    """Measure encoding, a message."""
+def encoding() -> Comparison:
+    """Compare encoding, a message."""
     messages = conversation(MESSAGES)
     blocks = {
         PLAIN: timed(lambda: [json.dumps(message_to_dict(message)) for message in messages]),
         "floor B": timed(lambda: [cheapest.encode(message) for message in messages]),
         "memstore": timed(lambda: codec.encode(messages)),
     }
-    return interleave(blocks, seconds, shares=MESSAGES)
+    return Comparison(blocks, shares=MESSAGES, weight=0.5)
 
 
-def decoding(seconds: float) -> Measured:
-    """Measure decoding, a message."""
+def decoding() -> Comparison:
+    """Compare decoding, a message."""
     messages = conversation(MESSAGES)
     plain = [json.dumps(message_to_dict(message)) for message in messages]
     cheap = [cheapest.encode(message) for message in messages]
@@ -37,4 +37,4 @@ def decoding(seconds: float) -> Measured:
         "floor B": timed(lambda: [cheapest.decode(entry) for entry in cheap]),
         "memstore": timed(lambda: codec.decode_entries(ours, "session", "raise")),
     }
-    return interleave(blocks, seconds, shares=MESSAGES)
+    return Comparison(blocks, shares=MESSAGES, weight=0.5)

@@ -12,9 +12,10 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from benchmarks.contenders import TTL, Clients, Community, Contender, Ours
+from benchmarks.contenders import TTL, Clients, Contender, Ours
 from benchmarks.messages import conversation
-from benchmarks.rounds import Block, Measured, atimed, interleave, timed
+from benchmarks.peers import Community
+from benchmarks.rounds import Block, Comparison, atimed, timed
 from langchain_memstore import RunnableWithHistory
 
 WINDOW = 50
@@ -23,9 +24,8 @@ OLD_AS_DOCUMENTED = "connecting each run"
 NEW = "RunnableWithHistory"
 
 
-def measure(clients: Clients, loop: asyncio.AbstractEventLoop, face: str, seconds: float) -> Measured:
-    """Measure the wrappers in one face; the question and the answer have the size of any message."""
-    clients.redis.flushall()
+def compare(clients: Clients, loop: asyncio.AbstractEventLoop, face: str) -> Comparison:
+    """Compare the wrappers in one face; the question and the answer have the size of any message."""
     question, answer = conversation(6)[4:]
     model = _model(answer)
 
@@ -40,19 +40,26 @@ def measure(clients: Clients, loop: asyncio.AbstractEventLoop, face: str, second
     def block(runnable: Runnable[Any, Any], contender: Contender) -> Block:
         config: RunnableConfig = {"configurable": {"session_id": contender.session_id}}
         contender.fill([question, answer] * (WINDOW // 2))
-        if face == "sync":
-            return timed(lambda: runnable.invoke([question], config), contender.settle)
-        return atimed(loop, lambda: runnable.ainvoke([question], config), contender.settle)
 
-    kept = Community(clients, "kept", WINDOW)
+        def settle() -> None:
+            pipeline = clients.redis.pipeline()
+            contender.settle(pipeline)
+            pipeline.execute()
+
+        if face == "sync":
+            return timed(lambda: runnable.invoke([question], config), settle)
+        return atimed(loop, lambda: runnable.ainvoke([question], config), settle)
+
+    kept = Community(clients, f"kept-{face}", WINDOW)
+    ours, new, none = (Ours(clients, f"{name}-{face}", WINDOW) for name in ("old", "new", "none"))
     blocks = {
         OLD: block(old(lambda session_id: kept.history), kept),
-        OLD_AS_DOCUMENTED: block(old(connecting), Community(clients, "made", WINDOW)),
-        "old wrapper, memstore": block(old(clients.store.get_session_history), Ours(clients, "old", WINDOW)),
-        NEW: block(RunnableWithHistory(model, clients.store.history), Ours(clients, "new", WINDOW)),
-        "no memory": block(model, Ours(clients, "none", WINDOW)),
+        OLD_AS_DOCUMENTED: block(old(connecting), Community(clients, f"made-{face}", WINDOW)),
+        "old wrapper, memstore": block(old(clients.store.get_session_history), ours),
+        NEW: block(RunnableWithHistory(model, clients.store.history), new),
+        "no memory": block(model, none),
     }
-    return interleave(blocks, seconds)
+    return Comparison(blocks, weight=2.0)
 
 
 def _model(answer: BaseMessage) -> Runnable[Any, Any]:

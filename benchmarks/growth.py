@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-from benchmarks.contenders import Clients, Community, Contender, Ours
+from benchmarks.contenders import Clients, Contender, Ours
 from benchmarks.messages import conversation, pairs
-from benchmarks.rounds import Block, Measured, interleave, timed
+from benchmarks.peers import Community
+from benchmarks.rounds import Block, Comparison, timed
 
 LENGTHS = (100, 1_000, 10_000)
 WINDOW = 50
@@ -17,28 +18,38 @@ def name(length: int) -> str:
     return f"at {length:,}"
 
 
-def ours(clients: Clients, operation: str, seconds: float) -> Measured:
-    """Measure this package, at a window of 50, on conversations that were appended two messages at a time."""
-    clients.redis.flushall()
-    blocks: dict[str, Block] = {}
-    for length in LENGTHS:
-        template, contender = Ours(clients, f"template-{length}", WINDOW), Ours(clients, f"live-{length}", WINDOW)
+def ours(clients: Clients) -> dict[str, Comparison]:
+    """Compare this package with itself, at a window of 50, on conversations that were appended two at a time."""
+    templates = [Ours(clients, f"template-{length}", WINDOW) for length in LENGTHS]
+    for template, length in zip(templates, LENGTHS, strict=True):
         for pair in islice(pairs(), length // 2):
             template.append(pair)
-        keys = list(zip(template.history.keys.siblings(), contender.history.keys.siblings(), strict=True))
-        blocks[name(length)] = _renewed(clients, contender, operation, keys)
-    return interleave(blocks, seconds)
+
+    def block(template: Ours, operation: str) -> Block:
+        live = Ours(clients, f"{template.session_id}-{operation}", WINDOW)
+        keys = list(zip(template.history.keys.siblings(), live.history.keys.siblings(), strict=True))
+        return _renewed(clients, live, operation, keys)
+
+    return {
+        operation: Comparison({name(n): block(t, operation) for n, t in zip(LENGTHS, templates, strict=True)})
+        for operation in ("append", "turn")
+    }
 
 
-def community(clients: Clients, operation: str, seconds: float) -> Measured:
-    """Measure langchain-community's class, which has no window."""
-    clients.redis.flushall()
-    blocks: dict[str, Block] = {}
-    for length in LENGTHS:
-        template, contender = Community(clients, f"template-{length}", 0), Community(clients, f"live-{length}", 0)
+def community(clients: Clients) -> dict[str, Comparison]:
+    """Compare langchain-community's class with itself; it has no window."""
+    templates = [Community(clients, f"template-{length}", 0) for length in LENGTHS]
+    for template, length in zip(templates, LENGTHS, strict=True):
         template.fill(conversation(length))
-        blocks[name(length)] = _renewed(clients, contender, operation, [(template.history.key, contender.history.key)])
-    return interleave(blocks, seconds)
+
+    def block(template: Community, operation: str) -> Block:
+        live = Community(clients, f"{template.session_id}-{operation}", 0)
+        return _renewed(clients, live, operation, [(template.history.key, live.history.key)])
+
+    return {
+        operation: Comparison({name(n): block(t, operation) for n, t in zip(LENGTHS, templates, strict=True)})
+        for operation in ("append", "turn")
+    }
 
 
 def _renewed(clients: Clients, contender: Contender, operation: str, keys: Sequence[tuple[str, str]]) -> Block:

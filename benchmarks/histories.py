@@ -5,36 +5,49 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, cast
 
-from benchmarks.contenders import CONTENDERS, Clients, Contender
-from benchmarks.messages import conversation, pairs
-from benchmarks.rounds import Block, Measured, atimed, interleave, timed
+from benchmarks.contenders import Clients, Contender, Ours
+from benchmarks.floors import FloorA, FloorB, OnePipeline
+from benchmarks.messages import SIZE, conversation, pairs
+from benchmarks.peers import Agents, Community, InMemory, Llama
+from benchmarks.rounds import Block, Comparison, atimed, timed
 
 OPERATIONS = ("append", "read", "turn")
-FACES = {"sync": 0, "async": 1, "64 tasks": 64}
+FACES = {"sync": 0, "async": 1, "64 tasks": 64, "512 tasks": 512}
 """How many tasks run at once in each face; 0: none, it is sync."""
+WINDOWS = (15, 50, 200, 1_000)
+REMOTE: Sequence[type[Contender]] = (FloorA, FloorB, Ours, Community, Agents, Llama)
 
 
-def measure(
-    clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, face: str, window: int, seconds: float
-) -> Measured:
-    """Measure one operation of every contender that has it, in one face, at one window."""
-    clients.redis.flushall()
-    tasks = FACES[face]
-    messages = conversation(window)
+def compare(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, face: str, window: int) -> Comparison:
+    """Compare one operation of every contender that has the face, at one window."""
+    tasks, messages = FACES[face], conversation(window)
     blocks: dict[str, Block] = {}
-    for kind in CONTENDERS:
-        if operation in kind.operations and ("async" if tasks else "sync") in kind.faces:
-            group = [kind(clients, f"session-{number}", window) for number in range(tasks or 1)]
-            for contender in group:
-                contender.fill(messages)
-            blocks[kind.name] = _ablock(group, operation, loop) if tasks else _block(group[0], operation)
-    return interleave(blocks, seconds, shares=tasks or 1)
+    for kind in REMOTE:
+        if ("async" if tasks else "sync") in kind.faces:
+            group = _group(kind, clients, f"{operation}-{face}-{window}", window, messages, tasks or 1)
+            blocks[kind.name] = _ablock(group, operation, loop) if tasks else block(group[0], operation)
+    if tasks > 1:
+        group = _group(OnePipeline, clients, f"{operation}-{face}-{window}", window, messages, tasks)
+        blocks[OnePipeline.name] = _together(cast("list[OnePipeline]", group), operation, loop)
+    return Comparison(blocks, shares=tasks or 1, weight=5.0 if tasks > 64 else 2.5 if tasks > 1 else 1.0)
 
 
-def _block(contender: Contender, operation: str) -> Block:
-    batches = _batches(contender)
+def compare_in_process(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, face: str) -> Comparison:
+    """Compare what keeps a conversation inside the process, at 50 messages."""
+    window, session_id = 50, f"{operation}-{face}-in-process"
+    store = clients.open("memory://")
+    contenders = [Ours(clients, session_id, window, store), InMemory(clients, session_id, window)]
+    for each in contenders:
+        each.fill(conversation(window))
+    make = block if face == "sync" else lambda each, operation: _ablock([each], operation, loop)
+    return Comparison({each.name: make(each, operation) for each in contenders}, weight=0.5)
+
+
+def block(contender: Contender, operation: str, size: int = SIZE) -> Block:
+    """Make the block of one operation, sync."""
+    batches = _batches(contender, size)
 
     def once() -> None:
         if operation != "append":
@@ -42,7 +55,7 @@ def _block(contender: Contender, operation: str) -> Block:
         if operation != "read":
             contender.append(next(batches))
 
-    return timed(once, contender.settle)
+    return timed(once, _settling([contender]))
 
 
 def _ablock(group: Sequence[Contender], operation: str, loop: asyncio.AbstractEventLoop) -> Block:
@@ -62,13 +75,36 @@ def _ablock(group: Sequence[Contender], operation: str, loop: asyncio.AbstractEv
         else:
             await asyncio.gather(*[one(contender, batch) for contender in group])
 
+    return atimed(loop, once, _settling(group))
+
+
+def _together(group: Sequence[OnePipeline], operation: str, loop: asyncio.AbstractEventLoop) -> Block:
+    batches = _batches(group[0])
+    return atimed(loop, lambda: group[0].atogether(group, operation, next(batches)))
+
+
+def _group(
+    kind: type[Contender], clients: Clients, name: str, window: int, messages: list[Any], size: int
+) -> list[Contender]:
+    """Make contenders that hold a conversation each."""
+    group = [kind(clients, f"{name}-{number}", window) for number in range(size)]
+    for contender in group:
+        contender.fill(messages)
+    return group
+
+
+def _settling(group: Sequence[Contender]) -> Any:
+    """Return what brings conversations back to their window, where they are not bounded."""
+
     def settle() -> None:
+        pipeline = group[0].clients.redis.pipeline(transaction=False)
         for contender in group:
-            contender.settle()
+            contender.settle(pipeline)
+        pipeline.execute()
 
-    return atimed(loop, once, settle)
+    return settle
 
 
-def _batches(contender: Contender) -> Iterator[Any]:
+def _batches(contender: Contender, size: int = SIZE) -> Iterator[Any]:
     """Yield what a contender appends, made beforehand; without end."""
-    return cycle([contender.native(pair) for pair in islice(pairs(), 3)])
+    return cycle([contender.native(pair) for pair in islice(pairs(size), 3)])

@@ -1,4 +1,4 @@
-"""The conversation that every contender keeps: about 330 bytes a message, as JSON."""
+"""The conversation that every contender keeps: by default about 330 bytes a message, as JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 SIZE = 330
 """Bytes of a message as the JSON of `message_to_dict`."""
+LARGE = 4_096
 TEXT = (
     "The night train leaves Lisbon at 21:25 and is in Madrid at 06:40; a cabin for two is 148 euros, and breakfast, "
     "\u201ccaf\u00e9 y tostada\u201d, comes at six. Shall I book it for Friday, or look for a flight instead? "
@@ -18,30 +19,15 @@ TEXT = (
 USAGE = {"input_tokens": 812, "output_tokens": 46, "total_tokens": 858}
 
 
-def conversation(count: int) -> list[BaseMessage]:
+def conversation(count: int, size: int = SIZE) -> list[BaseMessage]:
     """Make a conversation: a question, a tool call, its result, an answer, a question, an answer, and again."""
-    return [_sized(kind, number) for number, kind in zip(range(count), cycle(_KINDS), strict=False)]
+    return [_sized(kind, number, size) for number, kind in zip(range(count), cycle(_KINDS), strict=False)]
 
 
-def pairs() -> Iterator[list[BaseMessage]]:
+def pairs(size: int = SIZE) -> Iterator[list[BaseMessage]]:
     """Yield the batches of two that are appended, without end; a window that they pass through keeps its mix."""
-    whole = conversation(len(_KINDS))
+    whole = conversation(len(_KINDS), size)
     return cycle([whole[at : at + 2] for at in range(0, len(whole), 2)])
-
-
-def as_item(message: BaseMessage) -> dict[str, Any]:
-    """Make the item of the OpenAI Agents SDK that stands for a message, of the same size."""
-    text = str(message.content)
-    if isinstance(message, ToolMessage):
-        return _padded({"type": "function_call_output", "call_id": message.tool_call_id}, "output", text)
-    if isinstance(message, AIMessage) and message.tool_calls:
-        call = message.tool_calls[0]
-        item = {"type": "function_call", "call_id": call["id"], "name": call["name"], "id": message.id}
-        return _padded(item, "arguments", json.dumps(call["args"]))
-    if isinstance(message, AIMessage):
-        item = {"type": "message", "role": "assistant", "status": "completed", "id": message.id}
-        return {**item, "content": [_padded({"type": "output_text", "annotations": []}, "text", text, 90)]}
-    return _padded({"role": "user"}, "content", text)
 
 
 def _human(number: int, text: str) -> BaseMessage:
@@ -64,19 +50,19 @@ def _result(number: int, text: str) -> BaseMessage:
 _KINDS = (_human, _call, _result, _answer, _human, _answer)
 
 
-def _sized(kind: Any, number: int) -> BaseMessage:
-    """Give a message the text that brings it to the size."""
-    room = SIZE - _size(message_to_dict(kind(number, "")))
-    text = (TEXT * 2)[: max(room, 16)]
-    while len(text) > 16 and _size(text) - 2 > room:
-        text = text[:-1]
-    return kind(number, text)
+def long_text(least: int) -> str:
+    return TEXT * (least // len(TEXT) + 1)
 
 
-def _padded(item: dict[str, Any], key: str, text: str, more: int = 0) -> dict[str, Any]:
-    room = SIZE - more - _size({**item, key: ""})
-    return {**item, key: (text + TEXT * 2)[: max(room, 0)]}
-
-
-def _size(value: Any) -> int:
+def size_of(value: Any) -> int:
+    """Return the bytes of a value as compact JSON."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _sized(kind: Any, number: int, size: int) -> BaseMessage:
+    """Give a message the text that brings it to the size."""
+    room = size - size_of(message_to_dict(kind(number, "")))
+    text = long_text(room)[: max(room, 16)]
+    while len(text) > 16 and (over := size_of(text) - 2 - room) > 0:
+        text = text[: -max(1, over // 2)]
+    return kind(number, text)
