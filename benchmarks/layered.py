@@ -22,10 +22,12 @@ from benchmarks.messages import conversation, pairs
 from langchain_memstore import Memstore, codec
 
 WINDOW = 50
-LAYERS = ("ping", "socket", "redis-py", "backend", "fallback", "history")
+LAYERS = ("ping", "socket", "backend", "fallback", "history")
 """Each on top of the one before."""
-CODEC, CLIENT = "codec", "redis-py's client"
-"""The codec is within the history; redis-py's client is what the backend does without."""
+CODEC = "codec"
+"""Within the history."""
+CONNECTION, CLIENT = "redis-py's connection", "redis-py's client"
+"""What the backend does the work of."""
 OPERATIONS = ("read", "append")
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
@@ -149,7 +151,7 @@ def sync_layers(url: str) -> tuple[Talk, dict[str, Does]]:
     return talk, {
         "ping": (ping, ping),
         "socket": (lambda step: exchange(step.packed, length), lambda step: exchange(step.packed, 1)),
-        "redis-py": (through_connection, through_connection),
+        CONNECTION: (through_connection, through_connection),
         "backend": (bare, bare),
         "fallback": (fallback, fallback),
         "history": (lambda step: talk.history.messages, lambda step: talk.history.add_messages(step.batch)),
@@ -203,7 +205,7 @@ async def async_layers(url: str) -> tuple[Talk, dict[str, ADoes]]:
     return talk, {
         "ping": (ping, ping),
         "socket": (lambda step: exchange(step.packed, length), lambda step: exchange(step.packed, 1)),
-        "redis-py": (through_connection, through_connection),
+        CONNECTION: (through_connection, through_connection),
         "backend": (bare, bare),
         "fallback": (fallback, fallback),
         "history": (lambda step: talk.history.aget_messages(), lambda step: talk.history.aadd_messages(step.batch)),
