@@ -182,7 +182,7 @@ def decode(entry: bytes | str) -> BaseMessage:
     Raises:
         MessageDecodeError: The entry is not a message.
     """
-    return decode_all((entry,))[0]
+    return _decode_all((entry,))[0]
 
 
 def is_sealed(value: bytes) -> bool:
@@ -206,7 +206,7 @@ def decode_entries(
         MissingPackage: An entry is compressed, and there is nothing to expand it; such a one is never skipped, either.
     """
     try:
-        return decode_all(entries)
+        return _decode_all(entries)
     except MessageDecodeError:
         pass  # look which
     messages, corrupt = [], []
@@ -228,8 +228,7 @@ def decode_entries(
     return messages
 
 
-def decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
-    """Decode entries; see `decode`."""
+def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
     messages: list[BaseMessage] = []
     append, loads, whole, shapes = messages.append, orjson.loads, is_whole, _SHAPES  # quicker to reach, in a loop
     try:

@@ -302,11 +302,11 @@ class Conversation(Shown):
         return self._codec.decode_summary(data.summary) or None
 
     def _prompt(self, data: SessionData) -> list[BaseMessage]:
-        return build_prompt(self._codec.recall(data.entries), self._summary(data) or "", self._policy, self.session_id)
+        return build_prompt(self._codec.decode(data.entries), self._summary(data) or "", self._policy, self.session_id)
 
     def _snapshot(self, data: SessionData) -> Snapshot:
         return Snapshot(
-            messages=self._codec.recall(data.entries),
+            messages=self._codec.decode(data.entries),
             summary=self._summary(data),
             turns=data.turns,
             total=data.total,

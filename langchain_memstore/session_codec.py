@@ -21,7 +21,8 @@ from langchain_memstore.codec import SEALED, is_sealed
 from langchain_memstore.compression import compress, expanded
 from langchain_memstore.errors import DecryptError, MessageDecodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.recalled import RECALLED
+from langchain_memstore.ops.reading import Window
+from langchain_memstore.recalled import decode_window
 
 if TYPE_CHECKING:
     from langchain_memstore.encryption import Cipher
@@ -84,13 +85,6 @@ class SessionCodec:
         messages, evicted = map(self._close_all, (state.messages, state.evicted))
         return replace(state, messages=messages, evicted=evicted, summary=self.encode_summary(state.summary))
 
-    def recall(self, entries: list[bytes]) -> list[BaseMessage]:
-        """Decode the entries of the window, most of which may have been decoded before; see `decode`."""
-        if self._key_ring is None:  # else nothing is kept in clear
-            with suppress(MessageDecodeError, MissingPackage):  # of which `decode` finds out more
-                return RECALLED.decode(self._keys.meta, entries)
-        return self.decode(entries)
-
     def decode(self, entries: list[bytes], on_corrupt: Literal["skip", "raise"] | None = None) -> list[BaseMessage]:
         """Decode entries.
 
@@ -106,6 +100,9 @@ class SessionCodec:
         if self._key_ring is not None:
             entries = self._open_entries(entries)
         try:
+            if isinstance(entries, Window):
+                with suppress(MessageDecodeError):  # below it is found out which
+                    return decode_window(entries)
             return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
         except MissingPackage as error:
             raise MissingPackage(self._its(error)) from error

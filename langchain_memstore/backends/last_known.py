@@ -12,14 +12,14 @@ from typing import Any, cast
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.batches import parse_batch
 from langchain_memstore.ops.moving import Restore
-from langchain_memstore.ops.reading import Read, SessionData
+from langchain_memstore.ops.reading import Read, SessionData, Window
 from langchain_memstore.ops.session import Append, Clear, SessionOp, SessionScript
 from langchain_memstore.ops.sessions import Session
 
-MOST_WRITES = 32  # how many writes to keep beside a read before they are done to it
+MOST_WRITES = 64  # how many writes to keep beside a read before they are done to it
 ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
+DECODED = 800  # bytes that a message takes beside its text
 RECENT = 16  # ids of writes to remember of a session
 TOGETHER = 16  # how many operations to take in at a time: it is quicker together
 SAMPLE = 8  # how many entries to measure
@@ -76,8 +76,11 @@ class _Known:
 
 
 def _joins(op: SessionOp[Any]) -> tuple[Any, ...] | None:
-    """Return what an append has in common with those that can be done with it at once; None: it cannot."""
-    return (op.bounds, op.ttl) if isinstance(op, Append) and parse_batch(op.batch) else None
+    """Return what an append has in common with those that can be done with it at once; None: it cannot.
+
+    Where whole turns are kept, a window that was cut when no turn had started yet is cut elsewhere once one has.
+    """
+    return (op.bounds, op.ttl) if isinstance(op, Append) and not op.bounds.whole_turns else None
 
 
 def _follow_together(session: Session, appends: Iterator[Append], now: int) -> None:
@@ -214,4 +217,5 @@ def _how(kind: type[Op[Any]]) -> Callable[[LastKnown, Any, Any, int], None] | No
 def _size(entries: Sequence[bytes]) -> int:
     """Return about how many bytes entries take: those of many are told from a few."""
     sample = entries if len(entries) <= SAMPLE else entries[:: len(entries) // SAMPLE]
-    return (sum(map(len, sample)) * len(entries)) // max(1, len(sample)) + ENTRY * len(entries)
+    text = (sum(map(len, sample)) * len(entries)) // max(1, len(sample))
+    return 2 * text + (ENTRY + DECODED) * len(entries) if isinstance(entries, Window) else text + ENTRY * len(entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,6 +11,21 @@ from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.session import SessionOp, Touch
 from langchain_memstore.ops.sessions import Session, worn
+
+
+class Window(list[bytes]):
+    """The entries of a window that is kept from one read to the next, with what became of them when they were decoded.
+
+    Args:
+        entries: The entries, oldest first.
+        decoded: What became of entries, those of earlier windows included; None: none was decoded.
+    """
+
+    __slots__ = ("decoded",)
+
+    def __init__(self, entries: Iterable[bytes], decoded: dict[bytes, Any] | None = None) -> None:
+        super().__init__(entries)
+        self.decoded: dict[bytes, Any] = {} if decoded is None else decoded
 
 
 class SessionData(NamedTuple):
@@ -140,7 +156,10 @@ class ReadTail(Read):
         window = known.entries + tail[len(tail) - new :]
         if length > len(window) or window[len(window) - len(tail) :] != tail:
             return CHANGED
-        return data._replace(entries=window[len(window) - length :])
+        kept = Window(window[len(window) - length :], getattr(known.entries, "decoded", None))
+        if len(kept.decoded) > 2 * length + self.count:
+            kept.decoded = {entry: kept.decoded[entry] for entry in kept if entry in kept.decoded}
+        return data._replace(entries=kept)
 
     def after(self, result: SessionData) -> Op[Any] | None:
         """Start the TTL anew where that is due."""

@@ -23,9 +23,10 @@ from langchain_memstore.backends.near_cache import NearCacheBackend
 from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.reading import Read, Window
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.ops.summary import Claim, Commit
+from langchain_memstore.recalled import decode_window
 from langchain_memstore.testing import BackendConformance, Execute
 from langchain_memstore.window import Bounds
 
@@ -126,6 +127,9 @@ class ManyProcesses(RuleBasedStateMachine):
             seen = backend.execute(READ)
             assert seen._replace(left=None) == expected._replace(left=None)
             assert (seen.left is None) is (expected.left is None)
+            if isinstance(seen.entries, Window):
+                assert decode_window(seen.entries) == [codec.decode(entry) for entry in expected.entries]
+                assert len(seen.entries.decoded) <= 2 * len(seen.entries) + 20
 
 
 def test_all_processes_read_the_same(server: Server, admin: redis.Redis) -> None:

@@ -41,10 +41,11 @@ from langchain_memstore.compression import LARGEST, compress, expand, is_compres
 from langchain_memstore.doctor import examine
 from langchain_memstore.integrations.importers import JsonLines, export_conversations, import_conversations
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.reading import Window
 from langchain_memstore.ops.session import Append
 from langchain_memstore.ops.written import read_op, write_op
 from langchain_memstore.options import Policy
-from langchain_memstore.recalled import Recalled
+from langchain_memstore.recalled import decode_window
 from langchain_memstore.session_codec import SessionCodec
 
 from .strategies import MESSAGES, any_values, canonical, messages
@@ -367,12 +368,11 @@ def test_windows_are_as_without(given: list[list[BaseMessage]], bounds: Any, sea
     assert replace(small.snapshot(), ttl=None) == replace(plain.snapshot(), ttl=None)
 
 
-def test_what_is_compressed_is_expanded_at_each_read() -> None:
-    entries = [*codec.encode(TALK[:4]), *compress(codec.encode(TALK[4:]), 1)]
-    recalled = Recalled(10**6)
+def test_a_near_cache_keeps_what_is_compressed_as_it_is() -> None:
+    window = Window([*codec.encode(TALK[:4]), *compress(codec.encode(TALK[4:]), 1)])
     for _ in range(3):
-        assert recalled.decode("session", entries) == TALK
-    assert recalled._sessions["session"].originals.keys() == {*entries[:4]}
+        assert decode_window(window) == TALK
+    assert window.decoded.keys() == {*window[:4]}
 
 
 def test_a_summary_stays_as_it_is() -> None:

@@ -15,7 +15,7 @@ from langchain_memstore.backends.last_known import LastKnown
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.reading import Read
+from langchain_memstore.ops.reading import Read, ReadEntries
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary
 from langchain_memstore.window import Bounds
 
@@ -111,3 +111,29 @@ def test_one_session_that_is_larger_than_the_bound_is_not_kept() -> None:
     assert len(known.known) == 0
     known.do(append("small", SessionKeys("conversation", "other")))
     assert len(known.known) == 1
+
+
+KINDS = {kind: b'{"type":"%b"' % kind for kind in (b"human", b"ai", b"tool", b"system")}
+some_bounds = st.builds(
+    Bounds,
+    st.none() | st.integers(1, 6),
+    st.none() | st.integers(1, 3),
+    st.just(codec.RESULTS),
+    st.just(codec.TURN_STARTS),
+    max_evicted=st.none() | st.integers(1, 5),
+    joined=st.sampled_from([(), ((KINDS[b"ai"], KINDS[b"ai"]), (KINDS[b"system"], KINDS[b"ai"]))]),
+)
+
+
+@given(st.lists(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4), min_size=1, max_size=12), some_bounds)
+def test_appends_come_to_the_same_one_by_one_and_as_one(said: list[list[bytes]], bounds: Bounds) -> None:
+    one_by_one, as_one = LocalBackend(), LocalBackend()
+    entries = [tuple(KINDS[kind] + b",%d}" % at for kind in kinds) for at, kinds in enumerate(said)]
+    for each in entries:
+        one_by_one.execute(Append(KEYS, each, bounds, None))
+    as_one.execute(Append(KEYS, entries[0], bounds, None))
+    if entries[1:]:
+        as_one.execute(Append(KEYS, tuple(entry for each in entries[1:] for entry in each), bounds, None))
+    reads = [backend.execute(READ)._replace(epoch="") for backend in (one_by_one, as_one)]
+    assert reads[0] == reads[1]
+    assert len({tuple(backend.execute(ReadEntries(KEYS))) for backend in (one_by_one, as_one)}) == 1
