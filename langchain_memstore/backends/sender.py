@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from langchain_memstore.backends.loop_pool import LoopPool
 
 MOST_TOGETHER = 32  # how many tasks' commands go out together: with more, tasks and server wait for one another
+MOST_BYTES = 2**20  # of commands after which no others are added: what takes its time holds few others up
 
 
 class _Waiting(NamedTuple):
     """What a task sends, and waits for."""
 
-    commands: list[Command]
+    sent: bytes
+    """Commands, packed."""
+    replies: int
+    """How many answers there are to be."""
     meanwhile: Meanwhile
     answer: asyncio.Future[list[Any]]
 
@@ -59,7 +63,7 @@ class Sender:
         if not alone:
             loop = asyncio.get_running_loop()
             if self._is_open:
-                waiting = _Waiting(commands, meanwhile, loop.create_future())
+                waiting = _Waiting(packed(commands), len(commands), meanwhile, loop.create_future())
                 self._waiting.append(waiting)
                 return await waiting.answer
             self._is_open = True
@@ -80,12 +84,15 @@ class Sender:
 
     def _close_round(self) -> None:
         self._is_open = False
-        together, self._waiting = self._waiting, []
-        for first in range(0, len(together), MOST_TOGETHER):
-            waiting = deque(together[first : first + MOST_TOGETHER])
-            task = asyncio.create_task(self._carry(waiting))
+        waiting, self._waiting = deque(self._waiting), []
+        while waiting:
+            together, size = deque[_Waiting](), 0
+            while waiting and len(together) < MOST_TOGETHER and size < MOST_BYTES:
+                together.append(waiting.popleft())
+                size += len(together[-1].sent)
+            task = asyncio.create_task(self._carry(together))
             self._carriers.add(task)
-            task.add_done_callback(functools.partial(self._landed, waiting))
+            task.add_done_callback(functools.partial(self._landed, together))
 
     async def _carry(self, waiting: deque[_Waiting]) -> None:
         """Send what tasks wait for, over one connection, and hand out the answers as they come."""
@@ -96,13 +103,12 @@ class Sender:
             waiting.clear()
             waiting.extend(live)
             async with timeout(self._pool.patience):
-                together = packed([command for each in live for command in each.commands])
-                await connection.send_packed_command([together])
+                await connection.send_packed_command([b"".join([each.sent for each in live])])
             for meanwhile in {each.meanwhile for each in live}:
                 meanwhile()
             while waiting:
                 async with timeout(self._pool.patience):
-                    replies = await _answers(connection, len(waiting[0].commands))
+                    replies = await _answers(connection, waiting[0].replies)
                 answer = waiting.popleft().answer
                 if not answer.done():
                     answer.set_result(replies)
