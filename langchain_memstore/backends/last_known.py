@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.moving import Restore
 from langchain_memstore.ops.reading import Read, SessionData, Window
-from langchain_memstore.ops.session import Append, Clear, SessionOp, SessionScript
+from langchain_memstore.ops.session import Append, Appended, Clear, SessionOp, SessionScript
 from langchain_memstore.ops.sessions import Session
 
 MOST_WRITES = 64  # how many writes to keep beside a read before they are done to it
@@ -32,7 +30,7 @@ class _Known:
         keys: The session.
     """
 
-    __slots__ = ("at", "data", "keys", "recent", "size", "writes")
+    __slots__ = ("appended", "at", "data", "keys", "lost", "recent", "size", "writes")
 
     def __init__(self, keys: SessionKeys) -> None:
         self.keys = keys
@@ -43,6 +41,10 @@ class _Known:
         self.size = 0
         """About how many bytes all takes."""
         self.writes: list[SessionOp[Any]] = []
+        self.appended: Appended | None = None
+        """What the last write left behind, where all of them were appends."""
+        self.lost = 0
+        """How many messages the writes have dropped that waited."""
         self.recent: list[str] = []
         """The ids of the last writes before the read, which has them."""
 
@@ -51,6 +53,7 @@ class _Known:
         if self.writes:
             self.recent = [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
             self.writes.clear()
+        self.appended, self.lost = None, 0
         self.data = data
         self.at = now
         self.size = _size(data.entries)
@@ -66,31 +69,26 @@ class _Known:
             session.expires = None if data.left is None else self.at + data.left
         for batch in self.recent:
             session.writers.add(batch)
-        for joins, writes in itertools.groupby(self.writes.copy(), _joins):
-            if joins and session.epoch:
-                _follow_together(session, cast("Iterator[Append]", writes), self.at)
-            else:
-                for write in writes:
-                    write.follow(session, self.at)
+        for write in self.writes.copy():
+            write.follow(session, self.at)
         return session
 
-
-def _joins(op: SessionOp[Any]) -> tuple[Any, ...] | None:
-    """Return what an append has in common with those that can be done with it at once; None: it cannot.
-
-    Where whole turns are kept, a window that was cut when no turn had started yet is cut elsewhere once one has.
-    """
-    return (op.bounds, op.ttl) if isinstance(op, Append) and not op.bounds.whole_turns else None
-
-
-def _follow_together(session: Session, appends: Iterator[Append], now: int) -> None:
-    """Do appends as one: to bound the window once comes to the same, and is quicker."""
-    new = {op.batch: op for op in appends if not session.writers.has(op.batch)}
-    if new:
-        *_, last = new.values()
-        replace(last, entries=tuple(entry for op in new.values() for entry in op.entries)).follow(session, now)
-        for batch in new:
-            session.writers.add(batch)
+    def read(self, now: int) -> SessionData:
+        """Return what a read would return now: where all that is known is appends in a row, the last of them tells."""
+        data, last = self.data, self.appended
+        if data is not None and last is not None:
+            appends = cast("list[Append]", self.writes)
+            entries = data.entries + [entry for op in appends for entry in op.entries]
+            if last.total - data.total == len(entries) - len(data.entries):  # else others have appended between them
+                return data._replace(
+                    entries=entries[-last.messages :],
+                    turns=last.turns,
+                    total=last.total,
+                    evicted=data.evicted if appends[-1].bounds.max_evicted is None else last.waiting,
+                    lost=data.lost + self.lost,
+                    left=appends[-1].ttl,
+                )
+        return Read(self.keys, None, refresh=False).apply(self.session(), now)
 
 
 class LastKnown:
@@ -172,6 +170,11 @@ class LastKnown:
         else:
             return
         known.at = known.at or now
+        if not isinstance(op, Append):
+            known.appended = None
+        elif known.appended is not None or not known.writes:
+            known.appended = result
+            known.lost += result.lost
         known.writes.append(op)
         known.size += size
         if len(known.writes) > MOST_WRITES:
@@ -181,7 +184,7 @@ class LastKnown:
     def _settle(self, known: _Known, now: int) -> None:
         """Do the writes to the read."""
         before = known.size
-        known.take(Read(known.keys, None, refresh=False).apply(known.session(), now), now)
+        known.take(known.read(now), now)
         self._size += known.size - before
 
     def _forget(self, op: SessionOp[Any], result: Any, now: int) -> None:

@@ -50,6 +50,8 @@ class Seen(NamedTuple):
 
     def adding(self, number: int) -> Seen:
         """Return what is seen with one number more."""
+        if number == self.highest + 1:
+            return Seen(number, self.gaps)
         gaps: list[tuple[int, int]] = []
         for first, last in (*self.gaps, (self.highest + 1, number)):
             if first <= number <= last:

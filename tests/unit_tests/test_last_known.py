@@ -15,17 +15,18 @@ from langchain_memstore.backends.last_known import LastKnown
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.reading import Read, ReadEntries
+from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary
 from langchain_memstore.window import Bounds
 
 BOUNDS = Bounds(5, None, codec.RESULTS, codec.TURN_STARTS)
+WAITING = Bounds(4, None, codec.RESULTS, codec.TURN_STARTS, max_evicted=3)
 KEYS = SessionKeys("conversation", "session")
 READ = Read(KEYS, None, refresh=False)
 
 
-def append(text: str, keys: SessionKeys = KEYS) -> Append:
-    return Append(keys, codec.encode([HumanMessage(text)]), BOUNDS, 60_000)
+def append(text: str, keys: SessionKeys = KEYS, bounds: Bounds = BOUNDS) -> Append:
+    return Append(keys, codec.encode([HumanMessage(text)]), bounds, 60_000)
 
 
 class Known:
@@ -50,6 +51,7 @@ ops = st.sampled_from(
     [
         lambda: append("one"),
         lambda: append("another"),
+        lambda: append("and more", bounds=WAITING),
         lambda: Pop(KEYS, 2, codec.TURN_STARTS, 60_000),
         lambda: RegisterTurn(KEYS, 60_000),
         lambda: SetSummary(KEYS, "short", 60_000),
@@ -70,6 +72,20 @@ def test_after_a_read_all_is_known_that_this_process_does(made: list[Any]) -> No
             known.do(READ)
     read, seen = known.store.execute(READ), known.seen(READ)
     assert seen._replace(left=None) == read._replace(left=None)
+
+
+@pytest.mark.parametrize("bounds", [BOUNDS, WAITING])
+@pytest.mark.parametrize("others", [0, 1, 40])
+def test_many_appends_in_a_row_are_known(bounds: Bounds, others: int) -> None:
+    known = Known()
+    known.do(append("first", bounds=bounds))
+    known.do(READ)
+    for number in range(150):
+        if number == others:
+            known.store.execute(append("of another process", bounds=bounds))
+        known.do(append(str(number), bounds=bounds))
+    assert known.seen(READ).entries == known.store.execute(READ).entries
+    assert len(known.known._sessions[KEYS.meta].writes) <= 64
 
 
 def test_what_others_did_is_known_once_it_is_read() -> None:
@@ -111,29 +127,3 @@ def test_one_session_that_is_larger_than_the_bound_is_not_kept() -> None:
     assert len(known.known) == 0
     known.do(append("small", SessionKeys("conversation", "other")))
     assert len(known.known) == 1
-
-
-KINDS = {kind: b'{"type":"%b"' % kind for kind in (b"human", b"ai", b"tool", b"system")}
-some_bounds = st.builds(
-    Bounds,
-    st.none() | st.integers(1, 6),
-    st.none() | st.integers(1, 3),
-    st.just(codec.RESULTS),
-    st.just(codec.TURN_STARTS),
-    max_evicted=st.none() | st.integers(1, 5),
-    joined=st.sampled_from([(), ((KINDS[b"ai"], KINDS[b"ai"]), (KINDS[b"system"], KINDS[b"ai"]))]),
-)
-
-
-@given(st.lists(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4), min_size=1, max_size=12), some_bounds)
-def test_appends_come_to_the_same_one_by_one_and_as_one(said: list[list[bytes]], bounds: Bounds) -> None:
-    one_by_one, as_one = LocalBackend(), LocalBackend()
-    entries = [tuple(KINDS[kind] + b",%d}" % at for kind in kinds) for at, kinds in enumerate(said)]
-    for each in entries:
-        one_by_one.execute(Append(KEYS, each, bounds, None))
-    as_one.execute(Append(KEYS, entries[0], bounds, None))
-    if entries[1:]:
-        as_one.execute(Append(KEYS, tuple(entry for each in entries[1:] for entry in each), bounds, None))
-    reads = [backend.execute(READ)._replace(epoch="") for backend in (one_by_one, as_one)]
-    assert reads[0] == reads[1]
-    assert len({tuple(backend.execute(ReadEntries(KEYS))) for backend in (one_by_one, as_one)}) == 1
