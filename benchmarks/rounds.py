@@ -18,8 +18,8 @@ from typing import Any
 
 Block = Callable[[int], float]
 """Does something some number of times, and returns the seconds that it took in the mean: what is done once in many
-calls, such as collecting garbage, counts. Where it is done more than once, there is one more call before these, which
-finds the processor's caches full of what another contender did, and does not count."""
+calls, such as collecting garbage, counts. There is one more call before these, which finds the processor's caches full
+of what another contender did, and does not count."""
 
 BLOCK = 0.003  # seconds that a block is to take
 MOST_CALLS = 30
@@ -36,7 +36,7 @@ def timed(once: Callable[[], Any], settle: Callable[[], Any] = _nothing) -> Bloc
 
     def block(calls: int) -> float:
         taken = 0.0
-        for call in range(-(calls > 1), calls):
+        for call in range(-1, calls):
             start = time.perf_counter()
             once()
             taken += time.perf_counter() - start if call >= 0 else 0.0
@@ -53,7 +53,7 @@ def atimed(
 
     async def block(calls: int) -> float:
         taken = 0.0
-        for call in range(-(calls > 1), calls):
+        for call in range(-1, calls):
             start = time.perf_counter()
             await once()
             taken += time.perf_counter() - start if call >= 0 else 0.0

@@ -39,7 +39,7 @@ def _original(message: BaseMessage) -> _Original | None:
     changeable: list[tuple[str, Callable[[], Any]]] = []
     for name, value in data.items():
         if type(value) in (dict, list):
-            changeable.append((name, functools.partial(_copied, value) if value else type(value)))
+            changeable.append((name, _copier(value)))
             data[name] = None
     makers = tuple(changeable)
     if all(make is dict or make is list for _, make in makers):
@@ -56,10 +56,20 @@ def _one_of(value: T) -> T:
     return value
 
 
+def _copier(value: Any) -> Callable[[], Any]:
+    """Return what makes a copy of a list or a dict."""
+    if not value:
+        return type(value)
+    is_flat = not any(type(each) in (dict, list) for each in (value.values() if type(value) is dict else value))
+    return value.copy if is_flat else functools.partial(_copied, value)
+
+
 def _copied(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _copied(each) for key, each in value.items()}
-    return [_copied(each) for each in value] if type(value) is list else value
+    copy = value.copy()
+    for key, each in copy.items() if type(copy) is dict else enumerate(copy):
+        if type(each) is dict or type(each) is list:
+            copy[key] = _copied(each)
+    return copy
 
 
 def decode_window(window: Window) -> list[BaseMessage]:

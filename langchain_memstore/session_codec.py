@@ -18,6 +18,7 @@ from langchain_core.messages import BaseMessage
 
 from langchain_memstore import codec
 from langchain_memstore.codec import SEALED, is_sealed
+from langchain_memstore.collector import MANY, collector_resting
 from langchain_memstore.compression import compress, expanded
 from langchain_memstore.errors import DecryptError, MessageDecodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
@@ -97,15 +98,11 @@ class SessionCodec:
             MissingPackage: An entry is compressed, and there is nothing to expand it; nor is such a one.
             MessageDecodeError: An entry is not a message, where that is to be raised.
         """
-        if self._key_ring is not None:
-            entries = self._open_entries(entries)
-        try:
-            if isinstance(entries, Window):
-                with suppress(MessageDecodeError):  # below it is found out which
-                    return decode_window(entries)
-            return codec.decode_entries(entries, self._keys.session_id, on_corrupt or self._policy.on_corrupt)
-        except MissingPackage as error:
-            raise MissingPackage(self._its(error)) from error
+        on_corrupt = on_corrupt or self._policy.on_corrupt
+        if len(entries) < MANY:
+            return self._decode(entries, on_corrupt)
+        with collector_resting():
+            return self._decode(entries, on_corrupt)
 
     def encode_summary(self, summary: str) -> str:
         """Return a summary as it is stored.
@@ -140,6 +137,17 @@ class SessionCodec:
     def _cipher(self) -> Cipher:
         assert self._key_ring is not None
         return self._key_ring.cipher(self._keys.prefix, self._keys.session_id)
+
+    def _decode(self, entries: list[bytes], on_corrupt: Literal["skip", "raise"]) -> list[BaseMessage]:
+        if self._key_ring is not None:
+            entries = self._open_entries(entries)
+        try:
+            if isinstance(entries, Window):
+                with suppress(MessageDecodeError):  # below it is found out which
+                    return decode_window(entries)
+            return codec.decode_entries(entries, self._keys.session_id, on_corrupt)
+        except MissingPackage as error:
+            raise MissingPackage(self._its(error)) from error
 
     def _seal(self, value: bytes, kind: bytes, clear: bytes) -> bytes:
         return clear + SEALED + self._cipher.seal(value, kind + clear) + _END
