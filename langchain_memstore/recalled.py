@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.messages import BaseMessage
 
-from langchain_memstore.codec import build, decode, is_plain
+from langchain_memstore.codec import decode, is_plain, new, set_extra, set_fields, set_fields_set, set_private
 from langchain_memstore.compression import is_compressed
 from langchain_memstore.ops.reading import Window
 
@@ -93,5 +93,10 @@ def decode_window(window: Window) -> list[BaseMessage]:
         data = data.copy()
         for name, make in changeable:
             data[name] = make()
-        messages.append(build(cls, data, set(fields), _copied(extra) if extra else {}))
+        message = new(cls)
+        set_fields(message, data)
+        set_fields_set(message, set(fields))
+        set_extra(message, _copied(extra) if extra else {})
+        set_private(message, None)
+        messages.append(message)
     return messages

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langchain_memstore.backends.timeout import timeout
+from langchain_memstore.backends.timeout import prolong, timeout
 from langchain_memstore.backends.wire import Meanwhile, is_left_open, packed
 from langchain_memstore.ops.base import Command
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_memstore.backends.loop_pool import LoopPool
 
 MOST_TOGETHER = 32  # how many tasks' commands go out together: with more, tasks and server wait for one another
+SLACK = 0.1  # by what part of its time an answer may be given less: to set a timer takes as long as to read two answers
 MOST_BYTES = 2**20  # of commands after which no others are added: what takes its time holds few others up
 
 
@@ -102,18 +103,23 @@ class Sender:
             live = [each for each in waiting if not each.answer.done()]  # some were cancelled meanwhile
             waiting.clear()
             waiting.extend(live)
-            async with timeout(self._pool.patience):
+            loop, patience = asyncio.get_running_loop(), self._pool.patience
+            async with timeout(patience) as limit:
+                since = loop.time()
                 await connection.send_packed_command([b"".join([each.sent for each in live])])
-            for meanwhile in {each.meanwhile for each in live}:
-                meanwhile()
-            while waiting:
-                async with timeout(self._pool.patience):
+                for meanwhile in {each.meanwhile for each in live}:
+                    meanwhile()
+                while waiting:
+                    now = loop.time()
+                    if patience is not None and now - since > SLACK * patience:
+                        since = now
+                        prolong(limit, now + patience)
                     replies = await _answers(connection, waiting[0].replies)
-                answer = waiting.popleft().answer
-                if not answer.done():
-                    answer.set_result(replies)
-                if is_left_open(replies):
-                    raise RedisConnectionError("another command left the connection in a transaction")
+                    answer = waiting.popleft().answer
+                    if not answer.done():
+                        answer.set_result(replies)
+                    if is_left_open(replies):
+                        raise RedisConnectionError("another command left the connection in a transaction")
             fit = True
         finally:
             await self._pool.give(connection, fit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +15,7 @@ from langchain_memstore import BackendDenied, BackendError, BackendUnavailable, 
 from langchain_memstore.backends.sender import MOST_TOGETHER, Sender
 from langchain_memstore.history import ChatMessageHistory
 
+from .proxy import Proxy
 from .servers import PASSWORD, USER, Server, every_server
 from .topologies import ClusterOfServers
 
@@ -163,6 +165,26 @@ async def test_a_silent_server_is_given_up_for_all(server: Server, admin: redis.
         assert {type(result) for result in results} == {BackendUnavailable}
         admin.client_unpause()
         await asyncio.gather(*(history.aget_messages() for history in histories(store)))
+
+
+async def test_each_answer_has_its_time(server: Server) -> None:
+    """All together take longer than one answer may."""
+    large = HumanMessage("x" * 60_000)
+
+    def trickle(from_server: bool, data: bytes) -> int:
+        if from_server and len(data) > 1000:
+            time.sleep(0.05)
+        return len(data)
+
+    with Proxy(server.port, lambda: trickle) as proxy:
+        url = server.url.replace(str(server.port), str(proxy.port))
+        async with Memstore.from_url(url, fallback=False, socket_timeout=0.5) as store:
+            for history in histories(store):
+                await history.aadd_messages([large])
+            began = time.monotonic()
+            windows = await asyncio.gather(*(history.aget_messages() for history in histories(store)))
+            assert time.monotonic() - began > 1
+            assert windows == [[large]] * TASKS
 
 
 async def test_a_refused_login_is_told_to_all(server: Server) -> None:
