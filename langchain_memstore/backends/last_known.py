@@ -14,6 +14,7 @@ from langchain_memstore.ops.moving import Restore
 from langchain_memstore.ops.reading import Read, SessionData, Window
 from langchain_memstore.ops.session import Append, Appended, Clear, SessionOp, SessionScript
 from langchain_memstore.ops.sessions import Session
+from langchain_memstore.window import bounded_start
 
 MOST_WRITES = 64  # how many writes to keep beside a read before they are done to it
 ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
@@ -21,6 +22,7 @@ DECODED = 800  # bytes that a message takes beside its text
 RECENT = 16  # ids of writes to remember of a session
 TOGETHER = 16  # how many operations to take in at a time: it is quicker together
 SAMPLE = 8  # how many entries to measure
+NOTHING = SessionData([], "", 0, 0, 0, 0, 0, None)
 
 
 class _Known:
@@ -30,12 +32,14 @@ class _Known:
         keys: The session.
     """
 
-    __slots__ = ("appended", "at", "data", "keys", "lost", "recent", "size", "writes")
+    __slots__ = ("appended", "at", "data", "is_whole", "keys", "lost", "recent", "size", "writes")
 
     def __init__(self, keys: SessionKeys) -> None:
         self.keys = keys
         self.data: SessionData | None = None
-        """What the read returned; None: there was none."""
+        """What the read returned, with what was done to it since; None: there was none."""
+        self.is_whole = False
+        """Whether nothing of the window is missing there."""
         self.at = 0
         """When it was, in milliseconds."""
         self.size = 0
@@ -48,13 +52,14 @@ class _Known:
         self.recent: list[str] = []
         """The ids of the last writes before the read, which has them."""
 
-    def take(self, data: SessionData, now: int) -> None:
+    def take(self, data: SessionData, now: int, is_whole: bool = True) -> None:
         """Take in a read, which has what was written before."""
         if self.writes:
             self.recent = [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
             self.writes.clear()
         self.appended, self.lost = None, 0
         self.data = data
+        self.is_whole = is_whole
         self.at = now
         self.size = _size(data.entries)
 
@@ -71,24 +76,29 @@ class _Known:
             session.writers.add(batch)
         for write in self.writes.copy():
             write.follow(session, self.at)
+        if (last := self.appended) is not None:
+            session.turns, session.total = last.turns, last.total
         return session
 
-    def read(self, now: int) -> SessionData:
-        """Return what a read would return now: where all that is known is appends in a row, the last of them tells."""
-        data, last = self.data, self.appended
-        if data is not None and last is not None:
-            appends = cast("list[Append]", self.writes)
-            entries = data.entries + [entry for op in appends for entry in op.entries]
-            if last.total - data.total == len(entries) - len(data.entries):  # else others have appended between them
-                return data._replace(
-                    entries=entries[-last.messages :],
-                    turns=last.turns,
-                    total=last.total,
-                    evicted=data.evicted if appends[-1].bounds.max_evicted is None else last.waiting,
-                    lost=data.lost + self.lost,
-                    left=appends[-1].ttl,
-                )
-        return Read(self.keys, None, refresh=False).apply(self.session(), now)
+    def settle(self, now: int) -> None:
+        """Do the writes to the read. Where all of them are appends the last of them tells how the session is."""
+        if (last := self.appended) is None:
+            self.take(Read(self.keys, None, refresh=False).apply(self.session(), now), now, is_whole=False)
+            return
+        data, appends = self.data or NOTHING, cast("list[Append]", self.writes)
+        ttl, bounds = appends[-1].ttl, appends[-1].bounds
+        entries = data.entries + [entry for op in appends for entry in op.entries]
+        is_whole = self.is_whole and last.total - data.total == len(entries) - len(data.entries)
+        start = len(entries) - last.messages if is_whole else bounded_start(entries, bounds)  # others have appended too
+        left = data._replace(
+            entries=entries[max(0, start) :],
+            turns=last.turns,
+            total=last.total,
+            evicted=data.evicted if bounds.max_evicted is None else last.waiting,
+            lost=data.lost + self.lost,
+            left=ttl,
+        )
+        self.take(left, now, is_whole)
 
 
 class LastKnown:
@@ -136,7 +146,7 @@ class LastKnown:
         self._take_in()
         with self._lock:
             known = self._sessions.get(keys.meta)
-            if known is None or known.data is None:
+            if known is None or known.data is None or not known.is_whole:
                 return None
             return known.data, sum(len(op.entries) for op in known.writes if isinstance(op, Append))
 
@@ -178,14 +188,10 @@ class LastKnown:
         known.writes.append(op)
         known.size += size
         if len(known.writes) > MOST_WRITES:
-            self._settle(known, now)
+            before = known.size - size
+            known.settle(now)
+            size = known.size - before
         self._grow(size)
-
-    def _settle(self, known: _Known, now: int) -> None:
-        """Do the writes to the read."""
-        before = known.size
-        known.take(known.read(now), now)
-        self._size += known.size - before
 
     def _forget(self, op: SessionOp[Any], result: Any, now: int) -> None:
         if (known := self._sessions.pop(op.keys.meta, None)) is not None:

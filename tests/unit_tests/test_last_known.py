@@ -8,7 +8,7 @@ import pytest
 from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from langchain_memstore import codec
 from langchain_memstore.backends.last_known import LastKnown
@@ -86,6 +86,47 @@ def test_many_appends_in_a_row_are_known(bounds: Bounds, others: int) -> None:
         known.do(append(str(number), bounds=bounds))
     assert known.seen(READ).entries == known.store.execute(READ).entries
     assert len(known.known._sessions[KEYS.meta].writes) <= 64
+
+
+@pytest.mark.parametrize("bounds", [BOUNDS, WAITING])
+@pytest.mark.parametrize("count", [1, 70, 150])
+def test_counts_are_those_of_the_store_whoever_else_appends(bounds: Bounds, count: int) -> None:
+    known = Known()
+    for number in range(count):
+        known.store.execute(append("of another process", bounds=bounds))
+        known.do(append(str(number), bounds=bounds))
+    seen, read = known.seen(READ), known.store.execute(READ)
+    assert (seen.total, seen.turns) == (read.total, read.turns) == (2 * count, 2 * count)
+    ours = codec.encode([HumanMessage(str(number)) for number in range(count)])
+    assert seen.entries == list(ours[-len(read.entries) :])
+
+
+def test_a_window_with_gaps_is_legal() -> None:
+    known = Known()
+    call = AIMessage("", tool_calls=[{"name": "tool", "args": {}, "id": "1"}])
+    result = ToolMessage("result", tool_call_id="1")
+    known.do(READ)
+    for _ in range(100):
+        known.store.execute(append("of another process"))
+        known.do(Append(KEYS, codec.encode([call, *[result] * 4]), BOUNDS, 60_000))
+        known.do(append("next"))
+        assert not known.seen(READ).entries[0].startswith(codec.RESULTS)
+
+
+def test_only_a_window_without_gaps_is_what_a_read_can_follow_on() -> None:
+    known = Known()
+    known.do(append("first"))
+    known.do(READ)
+    for number in range(70):
+        known.do(append(str(number)))
+    followed = known.known.last(KEYS)
+    assert followed is not None and followed[0].total == 66
+    known.store.execute(append("of another process"))
+    for number in range(70):
+        known.do(append(str(number)))
+    assert known.known.last(KEYS) is None
+    known.do(READ)
+    assert known.known.last(KEYS) == (known.store.execute(READ), 0)
 
 
 def test_what_others_did_is_known_once_it_is_read() -> None:
