@@ -163,6 +163,8 @@ class LastKnown:
         if not data.total and not any(data):
             self._forget(op, data, now)
             return
+        if op.after(data) is not None:  # the store has started the TTL anew
+            data = data._replace(left=op.ttl)
         known = self._use(op.keys)
         before = known.size
         known.take(data, now)

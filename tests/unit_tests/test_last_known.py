@@ -149,6 +149,16 @@ def test_a_session_expires_as_it_does_in_the_store() -> None:
     assert known.seen(READ).entries == known.store.execute(READ).entries == []
 
 
+def test_a_read_starts_the_ttl_anew_in_what_is_known_too() -> None:
+    known = Known()
+    known.do(append("still there"))
+    known.clock.now += 50
+    refreshing = Read(KEYS, 60_000, refresh=True)
+    known.known.note(refreshing, known.store.execute(READ))  # what a store answers that then starts the TTL anew
+    known.clock.now += 50
+    assert known.seen(READ).left == 10_000
+
+
 @pytest.mark.parametrize("reading", [True, False])
 def test_memory_is_bounded_and_the_latest_are_kept(reading: bool) -> None:
     known = Known(most=100_000)
