@@ -21,7 +21,7 @@ ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
 DECODED = 800  # bytes that a message takes beside its text
 RECENT = 16  # ids of writes to remember of a session
 TOGETHER = 16  # how many operations to take in at a time: it is quicker together
-SAMPLE = 8  # how many entries to measure
+SAMPLE = 4  # how many entries to measure, or a few more
 NOTHING = SessionData([], "", 0, 0, 0, 0, 0, None)
 
 
@@ -44,7 +44,7 @@ class _Known:
         """When it was, in milliseconds."""
         self.size = 0
         """About how many bytes all takes."""
-        self.writes: list[SessionOp[Any]] = []
+        self.writes: list[SessionScript[Any]] = []
         self.appended: Appended | None = None
         """What the last write left behind, where all of them were appends."""
         self.lost = 0
@@ -55,7 +55,8 @@ class _Known:
     def take(self, data: SessionData, now: int, is_whole: bool = True) -> None:
         """Take in a read, which has what was written before."""
         if self.writes:
-            self.recent = [*self.recent, *(op.batch for op in self.writes if isinstance(op, SessionScript))][-RECENT:]
+            self.recent += [op.batch for op in self.writes]
+            del self.recent[:-RECENT]
             self.writes.clear()
         self.appended, self.lost = None, 0
         self.data = data
@@ -170,7 +171,7 @@ class LastKnown:
         known.take(data, now)
         self._grow(known.size - before)
 
-    def _note_write(self, op: SessionOp[Any], result: Any, now: int) -> None:
+    def _note_write(self, op: SessionScript[Any], result: Any, now: int) -> None:
         if result is False:  # a commit whose claim was void is nothing
             return
         size = ENTRY
@@ -222,11 +223,11 @@ def _how(kind: type[Op[Any]]) -> Callable[[LastKnown, Any, Any, int], None] | No
         return LastKnown._note_read
     if issubclass(kind, (Clear, Restore)):
         return LastKnown._forget
-    return LastKnown._note_write if issubclass(kind, SessionOp) else None
+    return LastKnown._note_write if issubclass(kind, SessionScript) else None
 
 
 def _size(entries: Sequence[bytes]) -> int:
     """Return about how many bytes entries take: those of many are told from a few."""
-    sample = entries if len(entries) <= SAMPLE else entries[:: len(entries) // SAMPLE]
+    sample = entries[:: len(entries) // SAMPLE | 1]  # an odd step, for questions and answers take turns
     text = (sum(map(len, sample)) * len(entries)) // max(1, len(sample))
     return 2 * text + (ENTRY + DECODED) * len(entries) if isinstance(entries, Window) else text + ENTRY * len(entries)
