@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("--detail", action="store_true", help="print every table, with quartiles")
     parser.add_argument("--windows", action="store_true", help="every operation at 15, 50, 200 and 1,000; 11 minutes")
     parser.add_argument(
+        "--only", metavar="TEXT", default="", help="comparisons whose name holds this ('append, sync'); saves nothing"
+    )
+    parser.add_argument(
         "--save",
         action=argparse.BooleanOptionalAction,
         help="write results.json, speed.png and the tables of README.md; a whole run does, unless told not to",
@@ -46,11 +49,15 @@ def main() -> None:
         _tell("filling conversations")
         suite = Suite(clients, line_url, loop)
         suite.plan(arguments.quick, arguments.windows)
-        found = suite.run(*((22, 2) if arguments.quick else (600, 6) if arguments.windows else (200, 4)))
+        length = (22, 2) if arguments.quick or arguments.only else (600, 6) if arguments.windows else (200, 4)
+        found = suite.run(*length, arguments.only)
         loop.run_until_complete(clients.aclose())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+    if arguments.only:
+        print(setting_text(known), *report.sections(found).values(), sep="\n\n")
+        return
     table, met = report.aligned(report.overview(found), 3), targets(found, costs)
     sections = report.sections(found)
     server = report.costs_table(costs), report.sizes_table(sizes)

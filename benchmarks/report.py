@@ -71,10 +71,12 @@ def _time(micros: float) -> str:
 
 
 def sections(found: Mapping[Key, Measured]) -> dict[str, str]:
-    """Return the table of each section: each row compares contenders to a base, with quartiles."""
+    """Return the table of each section that was measured: a row compares contenders to a base, with quartiles."""
     texts = {}
     for section, (title, labels, base, scale) in SECTIONS.items():
         of_section = {key[1:]: measured for key, measured in found.items() if key[0] == section}
+        if not of_section:
+            continue
         others = dict.fromkeys(name for each in of_section.values() for name in each.rounds if name != base)
         lines = [[*labels, f"{base}, {'µs' if scale == 1e6 else 'ns'}", *others]]
         for key, measured in of_section.items():

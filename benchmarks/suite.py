@@ -80,8 +80,9 @@ class Suite:
                 all_of["growth", "community", operation] = comparison
         all_of["codec", "encode"], all_of["codec", "decode"] = codecs.encoding(), codecs.decoding()
 
-    def run(self, seconds: float, least_rounds: int) -> dict[Key, Measured]:
-        """Measure all comparisons, interleaved."""
-        print(f"  {len(self._comparisons)} comparisons, {seconds:.0f} s", file=sys.stderr, flush=True)
-        interleave(list(self._comparisons.values()), seconds, least_rounds)
-        return {key: comparison.measured for key, comparison in self._comparisons.items()}
+    def run(self, seconds: float, least_rounds: int, only: str = "") -> dict[Key, Measured]:
+        """Measure, interleaved, the comparisons whose name holds a text: `histories, append, sync, 50` is one."""
+        chosen = {key: comparison for key, comparison in self._comparisons.items() if only in ", ".join(key)}
+        print(f"  {len(chosen)} comparisons, {seconds:.0f} s", file=sys.stderr, flush=True)
+        interleave(list(chosen.values()), seconds, least_rounds)
+        return {key: comparison.measured for key, comparison in chosen.items()}
