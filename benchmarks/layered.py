@@ -29,6 +29,8 @@ CODEC = "codec"
 CONNECTION, CLIENT = "redis-py's connection", "redis-py's client"
 """What the backend does the work of."""
 OPERATIONS = ("read", "append")
+OF_THEIR_OWN = ("ping", "history", CODEC)
+"""Who takes none of the operations that are prepared: each append has a number, and the server keeps what it misses."""
 
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _POOL: dict[str, Any] = {"timeout": None, "socket_timeout": 5.0, "health_check_interval": 30}
@@ -39,10 +41,10 @@ _POOL: dict[str, Any] = {"timeout": None, "socket_timeout": 5.0, "health_check_i
 class Step:
     """One operation, as each layer takes it."""
 
-    op: Any
-    commands: Sequence[Sequence[Any]]
-    packed: bytes
     batch: Sequence[BaseMessage]
+    op: Any = None
+    commands: Sequence[Sequence[Any]] = ()
+    packed: bytes = b""
 
 
 class Talk:
@@ -69,18 +71,20 @@ class Talk:
             for history in (self.history, self.still):
                 store.history(history.session_id, max_messages=WINDOW).add_messages(conversation(WINDOW))
 
-    def prepare(self) -> tuple[Step, Step]:
-        """Make the steps of one turn; an append has an id of its own, else it would be a repetition."""
+    def prepare(self, layer: str) -> tuple[Step, Step]:
+        """Make the steps of one turn for a layer; an append has an id of its own, else it would be a repetition."""
         batch = next(self._pairs)
+        if layer in OF_THEIR_OWN:
+            return Step(batch), Step(batch)
         read, append = self.history._read(), self.history._append(codec.encode(batch))
         reads = [("MULTI",), *read.commands(), ("EXEC",)]
         still = [("MULTI",), *self.still._read().commands(), ("EXEC",)]
         call = [("EVALSHA", append.script.sha, *append.arguments())]
-        return Step(read, reads, self._packed(still), batch), Step(append, call, self._packed(call), batch)
+        return Step(batch, read, reads, self._packed(still)), Step(batch, append, call, self._packed(call))
 
     def length(self) -> int:
         """Return how many bytes answer a read of the conversation that stays as it is."""
-        read, _ = self.prepare()
+        read, _ = self.prepare("socket")
         parser, length, answers = hiredis.Reader(), 0, 0
         with socket.create_connection(address(self.url), 5) as line:
             line.sendall(read.packed)

@@ -70,7 +70,7 @@ class Subject:
 
     def run(self, layer: str, turns: int, most: int = TURNS) -> Cost:
         """Have turns at a layer, of those that are prepared."""
-        prepared = [self._talk.prepare() for _ in range(most)][:turns]
+        prepared = [self._talk.prepare(layer) for _ in range(most)][:turns]
         processor = time.process_time()
         if self._loop is None:
             taken = _timed(self._layers[layer], prepared)
