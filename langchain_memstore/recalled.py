@@ -80,6 +80,7 @@ def decode_window(window: Window) -> list[BaseMessage]:
     """
     messages: list[BaseMessage] = []
     decoded = window.decoded
+    all_set: dict[frozenset[str], set[str]] = {}  # shared by the messages of one read, as `codec.decode` has it
     for entry in window:
         original = decoded.get(entry)
         if original is None:
@@ -95,7 +96,7 @@ def decode_window(window: Window) -> list[BaseMessage]:
             data[name] = make()
         message = new(cls)
         set_fields(message, data)
-        set_fields_set(message, set(fields))
+        set_fields_set(message, all_set.get(fields) or all_set.setdefault(fields, set(fields)))
         set_extra(message, _copied(extra) if extra else {})
         set_private(message, None)
         messages.append(message)
