@@ -232,7 +232,7 @@ def _decode_all(entries: Sequence[bytes | str]) -> list[BaseMessage]:
     messages: list[BaseMessage] = []
     append, loads, whole, shapes = messages.append, orjson.loads, is_whole, _SHAPES  # quicker to reach, in a loop
     # Messages of one read share the set that tells which of their fields are set: all are, and only a name that is no
-    # field can be added there. To give each a set of its own would take a fifteenth of the time.
+    # field can be added there. One for each would take 728 bytes, and in a large window a fifteenth of the time.
     all_set: dict[str, set[str]] = {}
     try:
         for entry in entries:
