@@ -151,7 +151,7 @@ class Compactor:
     async def aclose(self) -> None:
         """Wait for the summaries that are being made, by the running event loop's tasks and in threads."""
         loop, work = asyncio.get_running_loop(), self._under_way()
-        tasks = [each for each in work if isinstance(each, asyncio.Task) and each.get_loop() is loop]
+        tasks = [each for each in work if not isinstance(each, Future) and each.get_loop() is loop]
         futures = [asyncio.wrap_future(each) for each in work if isinstance(each, Future)]
         await asyncio.gather(*tasks, *futures, return_exceptions=True)
 
@@ -231,7 +231,7 @@ def _commit(claim: Claim, claimed: Claimed, policy: Policy, summary: str) -> Com
 
 def _is_cut_off(work: Work) -> bool:
     """Tell whether a summary will never be made, as its event loop was closed in the midst."""
-    return isinstance(work, asyncio.Task) and work.get_loop().is_closed()
+    return not isinstance(work, Future) and work.get_loop().is_closed()
 
 
 def _slot() -> asyncio.Semaphore:

@@ -160,7 +160,7 @@ class Lock:
 
     def _start(self) -> tuple[object, Acquire, _Pauses]:
         caller = _caller()
-        if isinstance(caller, asyncio.Task) and any(hold.caller is caller for hold in self._holds):
+        if not isinstance(caller, int) and any(hold.caller is caller for hold in self._holds):
             raise RuntimeError(f"this task has the lock {self._name!r} already; a lock is not reentrant")
         return caller, Acquire(self._keys, new_token(), self._ttl), _Pauses(self._name, self._wait)
 
