@@ -11,6 +11,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """A private certificate authority.
@@ -25,6 +37,7 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._build(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        certificate = certificate.add_extension(_SIGNS, critical=True)
         self.certificate = self._write(f"{name}.crt", certificate.sign(self._key, hashes.SHA256()))
         """The file with the authority's certificate."""
 
@@ -46,7 +59,13 @@ class Authority:
         now = datetime.now(timezone.utc)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
-        return builder.not_valid_after(now + timedelta(days=1))
+        builder = builder.not_valid_after(now + timedelta(days=1))
+        for identifier in (  # Python 3.13 asks for them
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+        ):
+            builder = builder.add_extension(identifier, critical=False)
+        return builder
 
     def _write(self, name: str, certificate: x509.Certificate) -> str:
         path = self._folder / name
