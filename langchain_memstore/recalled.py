@@ -80,7 +80,7 @@ def decode_window(window: Window) -> list[BaseMessage]:
     """
     messages: list[BaseMessage] = []
     decoded = window.decoded
-    all_set: dict[frozenset[str], set[str]] = {}  # shared by the messages of one read, as `codec.decode` has it
+    all_set: dict[frozenset[str], set[str]] = {}  # shared by the messages of one read, as in `codec.py`
     for entry in window:
         original = decoded.get(entry)
         if original is None:

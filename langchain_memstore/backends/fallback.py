@@ -18,7 +18,8 @@ from langchain_memstore.backends.journal import Journal
 from langchain_memstore.backends.last_known import LastKnown
 from langchain_memstore.backends.near_cache import NearCacheBackend
 from langchain_memstore.backends.nodes import Cluster
-from langchain_memstore.backends.outage import PAUSE, Outage, Step, atake, take
+from langchain_memstore.backends.outage import Outage
+from langchain_memstore.backends.outage_steps import PAUSE, Step, atake, take
 from langchain_memstore.backends.redis import RedisBackend
 from langchain_memstore.backends.shared import Shared
 from langchain_memstore.backends.steps import adrive, drive

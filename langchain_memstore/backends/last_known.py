@@ -22,7 +22,6 @@ DECODED = 800  # bytes that a message takes beside its text
 RECENT = 16  # ids of writes to remember of a session
 TOGETHER = 16  # how many operations to take in at a time: it is quicker together
 SAMPLE = 4  # how many entries to measure, or a few more
-NOTHING = SessionData([], "", 0, 0, 0, 0, 0, None)
 
 
 class _Known:
@@ -86,12 +85,12 @@ class _Known:
         if (last := self.appended) is None:
             self.take(Read(self.keys, None, refresh=False).apply(self.session(), now), now, is_whole=False)
             return
-        data, appends = self.data or NOTHING, cast("list[Append]", self.writes)
+        data, appends = self.data or SessionData([]), cast("list[Append]", self.writes)
         ttl, bounds = appends[-1].ttl, appends[-1].bounds
         entries = data.entries + [entry for op in appends for entry in op.entries]
         is_whole = self.is_whole and last.total - data.total == len(entries) - len(data.entries)
         start = len(entries) - last.messages if is_whole else bounded_start(entries, bounds)  # others have appended too
-        left = data._replace(
+        data = data._replace(
             entries=entries[max(0, start) :],
             turns=last.turns,
             total=last.total,
@@ -99,7 +98,7 @@ class _Known:
             lost=data.lost + self.lost,
             left=ttl,
         )
-        self.take(left, now, is_whole)
+        self.take(data, now, is_whole)
 
 
 class LastKnown:

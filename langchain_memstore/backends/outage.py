@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import functools
 import logging
@@ -19,6 +18,7 @@ from langchain_memstore.backends.breaker import CircuitBreaker
 from langchain_memstore.backends.journal import Journal
 from langchain_memstore.backends.last_known import LastKnown
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.backends.outage_steps import PAUSE, Step, take
 from langchain_memstore.backends.steps import drive
 from langchain_memstore.errors import (
     BackendClosed,
@@ -35,32 +35,9 @@ R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
-PAUSE = 0.005  # seconds between two looks at how far a replay has come
-
-Step = float | Journal | Op[Any]
-"""A number of seconds to pause, a journal to sync, or an operation to execute, whose result is sent back."""
-
 _LATER = (BackendUnavailable, BackendFull, BackendDenied)  # what the next attempt may not meet any more
 
 _outages: weakref.WeakSet[Outage] = weakref.WeakSet()
-
-
-def take(backend: Backend, step: Step) -> Any:
-    """Take a step, by a backend of the store."""
-    if isinstance(step, float):
-        return time.sleep(step)
-    if isinstance(step, Journal):
-        return step.sync()
-    return backend.execute(step)
-
-
-async def atake(backend: Backend, step: Step) -> Any:
-    """Take a step, by a backend of the store; a thread waits for the disk, where a journal is in a file."""
-    if isinstance(step, float):
-        return await asyncio.sleep(step)
-    if isinstance(step, Journal):
-        return await asyncio.to_thread(step.sync) if step.is_durable else None
-    return await backend.aexecute(step)
 
 
 class Outage:

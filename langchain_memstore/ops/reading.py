@@ -33,19 +33,19 @@ class SessionData(NamedTuple):
 
     entries: list[bytes]
     """The window, oldest first."""
-    summary: str
+    summary: str = ""
     """The rolling summary; empty where there is none."""
-    turns: int
+    turns: int = 0
     """The turn counter."""
-    total: int
+    total: int = 0
     """How many messages were ever appended."""
-    evicted: int
+    evicted: int = 0
     """How many messages wait to be summarised."""
-    summarized: int
+    summarized: int = 0
     """How many messages the summaries have covered so far."""
-    lost: int
+    lost: int = 0
     """How many messages were dropped while they waited."""
-    left: int | None
+    left: int | None = None
     """Milliseconds until the session expires; None: never."""
     epoch: str = ""
     """What changes when entries are taken off, and when a session begins; empty: another package made the session."""
@@ -166,7 +166,7 @@ class ReadTail(Read):
         return None if result is CHANGED else super().after(result)
 
 
-CHANGED = SessionData([], "", 0, 0, 0, 0, 0, None)
+CHANGED = SessionData([])
 """What `ReadTail` returns where all is to be read."""
 
 

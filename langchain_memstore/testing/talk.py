@@ -15,7 +15,7 @@ from langchain_memstore.ops.reading import Read, SessionData
 from langchain_memstore.testing.faces import MINUTE, Execute, Faces
 from langchain_memstore.window import Bounds
 
-UNKNOWN = SessionData(entries=[], summary="", turns=0, total=0, evicted=0, summarized=0, lost=0, left=None)
+UNKNOWN = SessionData([])
 KINDS = {"h": "human", "a": "ai", "r": "tool", "f": "function", "s": "system"}  # in capitals: as json.dumps writes them
 
 

@@ -166,6 +166,13 @@ def test_a_message_that_came_back_is_like_any_other(cls: type[BaseMessage]) -> N
     assert "more" not in back(message).model_fields_set
 
 
+def test_what_is_set_on_a_message_is_set_on_none_of_another_read() -> None:
+    (entry,) = encode([HumanMessage("hello")])
+    fields = decode(entry).model_fields_set.copy()
+    decode(entry).more = "an extra field"  # type: ignore[attr-defined]
+    assert decode(entry).model_fields_set == fields
+
+
 @every_full_class
 def test_an_ordinary_message_is_not_validated_again(cls: type[BaseMessage], monkeypatch: pytest.MonkeyPatch) -> None:
     (entry,) = encode([example(cls)])

@@ -45,6 +45,7 @@ def test_copies_are_as_if_decoded(said: list[BaseMessage]) -> None:
                 spoil(value)
             spoil(message.__pydantic_extra__)
             message.content = "spoiled"
+            message.spoiled = True  # type: ignore[attr-defined]
 
 
 def test_what_is_decoded_once_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
