@@ -23,10 +23,9 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message
 
 from benchmarks.rounds import timed
 from langchain_memstore import codec
-from langchain_memstore.compression import compress, expand
+from langchain_memstore.codec.compression import compress, expand
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.options import Policy
-from langchain_memstore.session_codec import SessionCodec
 
 MESSAGES = 20  # of each kind
 ROUNDS = 400
@@ -89,7 +88,7 @@ def measure_levels(plain: tuple[bytes, ...]) -> list[str]:
 
 def measure_ways(messages: list[BaseMessage]) -> list[str]:
     """Measure a session's codec with and without compression and keys; returns the cells of a row."""
-    codecs = [SessionCodec(SessionKeys("p", "s"), Policy(**options)) for options in WAYS.values()]
+    codecs = [Policy(**options).session_codec(SessionKeys("p", "s")) for options in WAYS.values()]
     stored = [list(each.encode(messages)) for each in codecs]
     times = _interleaved(
         *(lambda encode=each.encode: encode(messages) for each in codecs),

@@ -4,13 +4,12 @@ the process.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from langchain_memstore._lazy import lazy_exports
 from langchain_memstore._version import __version__
 
 if TYPE_CHECKING:
-    from langchain_memstore.backends.base import Status, SummaryFailure
     from langchain_memstore.errors import (
         BackendClosed,
         BackendDenied,
@@ -33,40 +32,9 @@ if TYPE_CHECKING:
         RedisChatMessageHistory,
     )
     from langchain_memstore.memstore import Memstore
-    from langchain_memstore.ops.listing import SessionInfo
+    from langchain_memstore.models import SearchHit, SessionInfo, Snapshot, Status, SummaryFailure
     from langchain_memstore.runnable import RunnableWithHistory
-    from langchain_memstore.search import SearchHit
     from langchain_memstore.settings import MemstoreSettings
-    from langchain_memstore.snapshot import Snapshot
-
-# Each public name, and the module that is imported when it is first asked for.
-_HOMES = {
-    "BackendClosed": "errors",
-    "BackendDenied": "errors",
-    "BackendError": "errors",
-    "BackendFull": "errors",
-    "BackendUnavailable": "errors",
-    "ChatMessageHistory": "history",
-    "DecryptError": "errors",
-    "LocalChatMessageHistory": "history",
-    "LockLost": "errors",
-    "LockTaken": "errors",
-    "MemstoreError": "errors",
-    "Memstore": "memstore",
-    "MemstoreSettings": "settings",
-    "MessageDecodeError": "errors",
-    "MessageEncodeError": "errors",
-    "MissingPackage": "errors",
-    "RedisChatMessageHistory": "history",
-    "RunnableWithHistory": "runnable",
-    "SearchHit": "search",
-    "SessionInfo": "ops.listing",
-    "Snapshot": "snapshot",
-    "Status": "backends.base",
-    "SummaryFailure": "backends.base",
-    "ValueDecodeError": "errors",
-    "ValueEncodeError": "errors",
-}
 
 __all__ = [
     "BackendClosed",
@@ -97,14 +65,17 @@ __all__ = [
     "__version__",
 ]
 
+_HOMES = {
+        "errors": (
+            *("BackendClosed", "BackendDenied", "BackendError", "BackendFull", "BackendUnavailable", "DecryptError"),
+            *("LockLost", "LockTaken", "MemstoreError", "MessageDecodeError", "MessageEncodeError", "MissingPackage"),
+            *("ValueDecodeError", "ValueEncodeError"),
+        ),
+        "history": ("ChatMessageHistory", "LocalChatMessageHistory", "RedisChatMessageHistory"),
+        "memstore": ("Memstore",),
+        "models": ("SearchHit", "SessionInfo", "Snapshot", "Status", "SummaryFailure"),
+        "runnable": ("RunnableWithHistory",),
+        "settings": ("MemstoreSettings",),
+    }
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
 
+from langchain_memstore import display
 from langchain_memstore.errors import DecryptError, MissingPackage
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.reading import Read, ReadEntries, SessionData
+from langchain_memstore.listing import Query
+from langchain_memstore.models import Shown, Snapshot
+from langchain_memstore.ops.reading import Read, ReadEntries, SessionView
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.options import Policy, check_count
 from langchain_memstore.prompt import build_prompt
-from langchain_memstore.search import Query
-from langchain_memstore.session_codec import SessionCodec
-from langchain_memstore.shown import Shown
-from langchain_memstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
-    from langchain_memstore.compaction import Compactor
-    from langchain_memstore.display import Page
+    from langchain_memstore.summaries.compactor import Compactor
 
 
 class Conversation(Shown):
@@ -49,7 +47,7 @@ class Conversation(Shown):
         self._ttl = policy.ttl_ms
         self._bounds = policy.bounds
         self._compactor = compactor
-        self._codec = SessionCodec(self.keys, policy)
+        self._codec = policy.session_codec(self.keys)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, backend={self._backend!r})"
@@ -298,28 +296,29 @@ class Conversation(Shown):
             raise ValueError(f"session {self.session_id!r} has no summarizer; pass summarizer= to its store or history")
         return self._compactor
 
-    def _summary(self, data: SessionData) -> str | None:
-        return self._codec.decode_summary(data.summary) or None
+    def _summary(self, view: SessionView) -> str | None:
+        return self._codec.decode_summary(view.summary) or None
 
-    def _prompt(self, data: SessionData) -> list[BaseMessage]:
-        return build_prompt(self._codec.decode(data.entries), self._summary(data) or "", self._policy, self.session_id)
+    def _prompt(self, view: SessionView) -> list[BaseMessage]:
+        return build_prompt(self._codec.decode(view.entries), self._summary(view) or "", self._policy, self.session_id)
 
-    def _snapshot(self, data: SessionData) -> Snapshot:
+    def _snapshot(self, view: SessionView) -> Snapshot:
         return Snapshot(
-            messages=self._codec.decode(data.entries),
-            summary=self._summary(data),
-            turns=data.turns,
-            total=data.total,
-            evicted=data.evicted,
-            summarized=data.summarized,
-            lost=data.lost,
-            ttl=None if data.left is None else data.left / 1000,
+            messages=self._codec.decode(view.entries),
+            summary=self._summary(view),
+            turns=view.turns,
+            total=view.total,
+            evicted=view.evicted,
+            summarized=view.summarized,
+            lost=view.lost,
+            ttl=None if view.ttl_ms is None else view.ttl_ms / 1000,
         )
 
-    def _page(self) -> Page:
-        from langchain_memstore import display
-
-        data = self._backend.execute(Read(self.keys, self._ttl, refresh=False))
-        snapshot = self._snapshot(data)
-        unread = len(data.entries) - len(snapshot.messages)
+    def _page(self) -> display.Page:
+        view = self._backend.execute(Read(self.keys, self._ttl, refresh=False))
+        snapshot = self._snapshot(view)
+        unread = len(view.entries) - len(snapshot.messages)
         return display.history_page(self.session_id, snapshot, self._backend.status, self._policy.max_messages, unread)
+
+
+display.shows(Conversation, lambda conversation: conversation._page())

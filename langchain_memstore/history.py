@@ -18,7 +18,7 @@ from langchain_memstore.options import HistoryOptions, LayerPolicy, Policy, Redi
 
 if TYPE_CHECKING:
     from langchain_memstore.backends.base import Backend
-    from langchain_memstore.compaction import Compactor
+    from langchain_memstore.summaries.compactor import Compactor
 
 try:
     from langchain_core.chat_history import BaseChatMessageHistory
@@ -37,7 +37,7 @@ def compactor_for(backend: Backend, policy: Policy) -> Compactor | None:
     """Return what makes the summaries of a history without a store; None where nothing waits for one."""
     if policy.bounds.max_evicted is None:
         return None
-    from langchain_memstore.compaction import Compactor
+    from langchain_memstore.summaries.compactor import Compactor
 
     return Compactor(backend)
 
@@ -98,7 +98,7 @@ class RedisChatMessageHistory(ChatMessageHistory):
         async_client: Any = None,
         **options: Unpack[RedisOptions],
     ) -> None:
-        from langchain_memstore.backends.opening import redis_of_clients, redis_of_url
+        from langchain_memstore.backends.factory import redis_of_clients, redis_of_url
 
         history, connection, fallback = split_options({**options, "key_prefix": key_prefix, "ttl": ttl})
         policy = Policy(**history)

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self, Unpack
 
-from langchain_memstore.backends.base import Backend, Status
-from langchain_memstore.backends.opening import LOCAL, backend_of_url
+from langchain_memstore import display
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.factory import LOCAL, backend_of_url
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.kv.factories import KeyValueFamily
-from langchain_memstore.listing import alist_sessions, glimpse_sessions, list_sessions
-from langchain_memstore.ops.listing import SessionInfo
+from langchain_memstore.listing import (
+    Query,
+    alist_sessions,
+    asearch_sessions,
+    glimpse_sessions,
+    list_sessions,
+    search_sessions,
+)
+from langchain_memstore.models import SearchHit, SessionInfo, Shown, Status
 from langchain_memstore.options import (
     ClientOptions,
     HistoryOptions,
@@ -25,12 +33,9 @@ from langchain_memstore.options import (
     check_count,
     split_options,
 )
-from langchain_memstore.search import Query, SearchHit, asearch_sessions, search_sessions
-from langchain_memstore.shown import Shown
 
 if TYPE_CHECKING:
-    from langchain_memstore.compaction import Compactor
-    from langchain_memstore.display import Page
+    from langchain_memstore.summaries.compactor import Compactor
 
 GLIMPSE = 1000, 1.0  # sessions and seconds, after which a store that shows itself looks no further
 
@@ -105,7 +110,7 @@ class Memstore(KeyValueFamily, Shown):
         Raises:
             ValueError: No client is given, or an option makes no sense.
         """
-        from langchain_memstore.backends.opening import redis_of_clients
+        from langchain_memstore.backends.factory import redis_of_clients
 
         history, connection, fallback = split_options(options)
         if connection:
@@ -259,9 +264,7 @@ class Memstore(KeyValueFamily, Shown):
             await self._compactor.aclose()
         await self._backend.aclose()
 
-    def _page(self) -> Page:
-        from langchain_memstore import display
-
+    def _page(self) -> display.Page:
         found, whole = glimpse_sessions(self._backend, self._pattern("*"), *GLIMPSE)
         return display.store_page(self.status, self._policy.key_prefix, found, whole=whole)
 
@@ -295,3 +298,6 @@ class Memstore(KeyValueFamily, Shown):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+display.shows(Memstore, lambda store: store._page())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
 from langchain_core.messages import BaseMessage
 from typing_extensions import Unpack
 
-from langchain_memstore.codec import RESULTS, TURN_STARTS
-from langchain_memstore.compression import load_zstandard
-from langchain_memstore.keys import check_name
+from langchain_memstore.codec.compression import load_zstandard
+from langchain_memstore.codec.messages import RESULTS, TURN_STARTS
+from langchain_memstore.codec.session import SessionCodec
+from langchain_memstore.codec.values import ValueCodec
+from langchain_memstore.keys import SessionKeys, check_name
 from langchain_memstore.window import Bounds
 
 SECONDS_LIMIT = 10**12
@@ -21,10 +23,19 @@ SECONDS_LIMIT = 10**12
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseLanguageModel
+    from langchain_core.runnables import Runnable
 
-    from langchain_memstore.encryption import KeyRing
-    from langchain_memstore.summary import Summarizer
+    from langchain_memstore.codec.encryption import KeyRing
 
+Summarizer: TypeAlias = (
+    "Runnable[Any, Any] | Callable[[str, list[BaseMessage]], str] | Callable[[str, list[BaseMessage]], Awaitable[str]]"
+)
+"""What makes a summary of the previous one and of the messages that have left the window since.
+
+A chat model is given `summary_prompt`; so is what wraps one, with options, retries or fallbacks, or begins with one.
+Another Runnable is given `{"previous": str, "messages": list[BaseMessage]}`. Both return a text or a message. A
+function, sync or async, is called with the two and returns a text.
+"""
 EncryptionKeys: TypeAlias = "Sequence[bytes | str]"
 TokenCounter: TypeAlias = "Callable[[Sequence[BaseMessage]], int] | BaseLanguageModel[Any]"
 COUNT = "get_num_tokens_from_messages"  # how a chat model counts tokens
@@ -161,7 +172,7 @@ class LayerPolicy:
             check_count("near_cache", self.near_cache)
 
     @property
-    def remembered(self) -> int:
+    def mirror_bytes(self) -> int:
         """About how many bytes of windows to keep."""
         return 32 * 2**20 if isinstance(self.near_cache, bool) else self.near_cache
 
@@ -223,7 +234,7 @@ class Policy:
         if self.compress_above is not None:
             load_zstandard("compress_above needs")
         if self.encryption_keys is not None:
-            from langchain_memstore.encryption import KeyRing
+            from langchain_memstore.codec.encryption import KeyRing
 
             if not isinstance(self.encryption_keys, KeyRing):  # which shows no key, as the repr of a policy must not
                 object.__setattr__(self, "encryption_keys", KeyRing(self.encryption_keys))
@@ -255,6 +266,20 @@ class Policy:
             results=RESULTS,
             turn_starts=TURN_STARTS,
         )
+
+    def session_codec(self, keys: SessionKeys) -> SessionCodec:
+        """Return what encodes the messages and the summary of a session."""
+        return SessionCodec(
+            keys,
+            self.key_ring,
+            accept_plaintext=self.accept_plaintext,
+            compress_above=self.compress_above,
+            on_corrupt=self.on_corrupt,
+        )
+
+    def value_codec(self) -> ValueCodec:
+        """Return what encodes the values of the key-value family."""
+        return ValueCodec(self.key_ring, accept_plaintext=self.accept_plaintext)
 
     def with_options(self, **options: Unpack[HistoryOptions]) -> Policy:
         """Return the policy with some options changed."""

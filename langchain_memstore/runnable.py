@@ -16,7 +16,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_con
 from langchain_core.utils.pydantic import create_model_v2
 from pydantic import RootModel
 
-from langchain_memstore.exchange import fixed, merged, messages_of, only_new, value_of
+from langchain_memstore.run_messages import combine_chunks, frozen_copy, messages_of, new_messages, value_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
@@ -158,49 +158,49 @@ class RunnableWithHistory(Runnable[Any, Any]):
     @_signed
     def _invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         run = self._start(input, config)
-        given = self._give(run, input, run.history.messages)
+        given = self._build_input(run, input, run.history.messages)
         with run:
             output = self.runnable.invoke(given, config, **kwargs)
-            said = self._said(run, output)
-        run.history.add_messages(said)
+            to_save = self._messages_to_save(run, output)
+        run.history.add_messages(to_save)
         return output
 
     @_signed
     async def _ainvoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         run = self._start(input, config)
-        given = self._give(run, input, await run.history.aget_messages())
+        given = self._build_input(run, input, await run.history.aget_messages())
         async with run:
             output = await self.runnable.ainvoke(given, config, **kwargs)
-            said = self._said(run, output)
-        await run.history.aadd_messages(said)
+            to_save = self._messages_to_save(run, output)
+        await run.history.aadd_messages(to_save)
         return output
 
     def _stream(self, inputs: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Generator[Any, None, None]:
         (value,) = inputs
         run = self._start(value, config)
-        given = self._give(run, value, run.history.messages)
-        report = self._listen(config)
+        given = self._build_input(run, value, run.history.messages)
+        report = self._capture_output(config)
         output = []
         with run:
             for part in self.runnable.stream(given, config, **kwargs):
                 output.append(part)
                 yield part
-            said = self._said(run, merged(report.outputs or output))
-        run.history.add_messages(said)
+            to_save = self._messages_to_save(run, combine_chunks(report.outputs or output))
+        run.history.add_messages(to_save)
 
     async def _astream(self, inputs: AsyncIterator[Any], config: RunnableConfig, **kwargs: Any) -> AsyncIterator[Any]:
         (value,) = [part async for part in inputs]
         run = self._start(value, config)
-        given = self._give(run, value, await run.history.aget_messages())
-        report = self._listen(config)
+        given = self._build_input(run, value, await run.history.aget_messages())
+        report = self._capture_output(config)
         parts: Any = self.runnable.astream(given, config, **kwargs)
         output = []
         async with run, aclosing(parts):
             async for part in parts:
                 output.append(part)
                 yield part
-            said = self._said(run, merged(report.outputs or output))
-        await run.history.aadd_messages(said)
+            to_save = self._messages_to_save(run, combine_chunks(report.outputs or output))
+        await run.history.aadd_messages(to_save)
 
     def _start(self, input: Any, config: RunnableConfig) -> _Run:
         asked = input
@@ -221,7 +221,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
             return self.get_session_history(configurable[self._keys[0]])
         return self.get_session_history(**{key: configurable[key] for key in self._keys})
 
-    def _give(self, run: _Run, input: Any, history: list[BaseMessage]) -> Any:
+    def _build_input(self, run: _Run, input: Any, history: list[BaseMessage]) -> Any:
         """Make what the runnable is given."""
         run.given = [*history, *run.asked]
         if self.history_messages_key is not None:
@@ -230,19 +230,21 @@ class RunnableWithHistory(Runnable[Any, Any]):
             return {**input, self.input_messages_key: [*run.given]}
         return [*run.given]
 
-    def _listen(self, config: RunnableConfig) -> _Report:
+    def _capture_output(self, config: RunnableConfig) -> _Report:
         """Have a graph report its output; the parts of its stream are steps, tokens, or what else was asked for."""
         report = _Report()
         if self._is_graph:
             config["callbacks"].add_handler(report, inherit=False)  # type: ignore[union-attr]
         return report
 
-    def _said(self, run: _Run, output: Any) -> list[BaseMessage]:
+    def _messages_to_save(self, run: _Run, output: Any) -> list[BaseMessage]:
         """Return what a run appends that has ended well."""
         if isinstance(output, dict):
             output = value_of(output, self.output_messages_key, "output", "output", "messages")
         messages = messages_of("output", output, AIMessage)
-        return run.new + (only_new(messages, run.given, run.asked) if isinstance(output, (list, tuple)) else messages)
+        return run.new + (
+            new_messages(messages, run.given, run.asked) if isinstance(output, (list, tuple)) else messages
+        )
 
 
 class _Run:
@@ -252,7 +254,7 @@ class _Run:
         self.history = history
         self.asked = asked
         """The new messages, as the runnable is given them; it may change them."""
-        self.new = fixed(asked)
+        self.new = frozen_copy(asked)
         """The new messages, as they are appended."""
         self.given = asked
         """All messages that the runnable is given."""

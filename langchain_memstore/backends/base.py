@@ -1,46 +1,19 @@
-"""What a backend is."""
+"""What a backend is, and what a wrapper around one starts from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol, TypeVar
 
+from typing_extensions import override
+
+from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class SummaryFailure:
-    """A summary that could not be made; nothing was lost."""
-
-    session_id: str
-    """Of which conversation."""
-    cause: str
-    """What went wrong."""
-    at: datetime
-    """When."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a backend does: what a health endpoint shows."""
-
-    backend: str
-    """What serves operations: `redis` or `local`."""
-    degraded: bool = False
-    """Whether operations are served by the stand-in for a store that cannot be reached."""
-    pending: int = 0
-    """How many operations wait to be replayed."""
-    since: datetime | None = None
-    """Since when the backend is degraded; None: it is not."""
-    summary_failures: tuple[SummaryFailure, ...] = ()
-    """The last summaries that could not be made in this process, oldest first."""
-
-
 class Backend(Protocol):
-    """Where sessions are kept: one verb, in two faces."""
+    """Where sessions are kept: one verb, in two variants."""
 
     @property
     def status(self) -> Status:
@@ -62,7 +35,7 @@ class Backend(Protocol):
         ...
 
     async def aexecute(self, op: Op[R]) -> R:
-        """Execute an operation; the async face of `execute`."""
+        """Execute an operation; the async variant of `execute`."""
         ...
 
     def close(self) -> None:
@@ -70,5 +43,55 @@ class Backend(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of what the backend owns; the async face of `close`."""
+        """Let go of what the backend owns; the async variant of `close`."""
         ...
+
+
+class BackendWrapper(Backend):
+    """Hands everything to the backend that it holds; a wrapper overrides what it is for.
+
+        class Counted(BackendWrapper):
+            calls = 0
+
+            @override
+            def execute(self, op: Op[R]) -> R:
+                self.calls += 1
+                return super().execute(op)
+
+            @override
+            async def aexecute(self, op: Op[R]) -> R:
+                self.calls += 1
+                return await super().aexecute(op)
+
+        store = Memstore(Counted(LocalBackend()))
+
+    Args:
+        backend: What does the operations.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._backend!r})"
+
+    @property
+    @override
+    def status(self) -> Status:
+        return self._backend.status
+
+    @override
+    def execute(self, op: Op[R]) -> R:
+        return self._backend.execute(op)
+
+    @override
+    async def aexecute(self, op: Op[R]) -> R:
+        return await self._backend.aexecute(op)
+
+    @override
+    def close(self) -> None:
+        self._backend.close()
+
+    @override
+    async def aclose(self) -> None:
+        await self._backend.aclose()

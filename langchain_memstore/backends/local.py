@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from langchain_memstore.backends.base import Status
+from typing_extensions import override
+
+from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import SessionKeys
+from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.expiring import Values
-from langchain_memstore.ops.held import Held
-from langchain_memstore.ops.sessions import Session, Sessions
+from langchain_memstore.ops.state import LocalState, Session, Sessions, Values
 from langchain_memstore.options import check_count
 
 R = TypeVar("R")
@@ -21,7 +22,7 @@ _shared: dict[str, LocalBackend] = {}
 _shared_lock = threading.Lock()
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Keeps sessions and values inside the process.
 
     Args:
@@ -39,7 +40,7 @@ class LocalBackend:
     ) -> None:
         check_count("max_sessions", max_sessions)
         check_count("max_values", max_values)
-        self._held = Held(Sessions(max_sessions), Values(max_values))
+        self._state = LocalState(Sessions(max_sessions), Values(max_values))
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -50,36 +51,35 @@ class LocalBackend:
             return _shared.setdefault(name, cls())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(sessions={len(self._held.sessions)})"
+        return f"{type(self).__name__}(sessions={len(self._state.sessions)})"
 
     @property
+    @override
     def status(self) -> Status:
-        """How the backend does."""
         return Status(backend="local")
 
+    @override
     def execute(self, op: Op[R]) -> R:
-        """Execute an operation under the lock."""
         with self._lock:
             now = int(self._clock() * 1000)
-            self._held.expire(now)
-            started = time.perf_counter()
-            try:
-                return op.run(self._held, now)
-            finally:
-                self._held.activity.note(type(op).__name__, now, time.perf_counter() - started)
+            self._state.expire(now)
+            self._state.activity.count(now)
+            return op.run(self._state, now)
 
+    @override
     async def aexecute(self, op: Op[R]) -> R:
-        """Execute an operation; it takes microseconds, so the event loop does it itself."""
-        return self.execute(op)
+        return self.execute(op)  # it takes microseconds, so the event loop does it itself
 
     def adopt(self, sessions: Iterable[tuple[SessionKeys, Session]]) -> None:
         """Hold sessions that were made elsewhere."""
         with self._lock:
             for keys, session in sessions:
-                self._held.sessions.keep(keys, session)
+                self._state.sessions.keep(keys, session)
 
+    @override
     def close(self) -> None:
         """Keep everything: there is nothing to let go of."""
 
+    @override
     async def aclose(self) -> None:
         """Keep everything: there is nothing to let go of."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from langchain_memstore.backends.base import Backend, Status
-from langchain_memstore.backends.last_known import LastKnown
+from typing_extensions import override
+
+from langchain_memstore.backends.base import Backend, BackendWrapper
+from langchain_memstore.backends.outage.session_mirror import SessionMirror
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.reading import CHANGED, Read, ReadTail
+from langchain_memstore.ops.reading import CHANGED, Read
 
 R = TypeVar("R")
 
 OVERLAP = 4  # how many entries to read beyond those that are expected to be new: others may have appended, too
 
 
-class NearCacheBackend:
+class NearCacheBackend(BackendWrapper):
     """Reads windows from what the process has of them, and from the store what was appended since, in one round trip.
 
     Where anything else has changed (entries were taken off, the session is another), or more was appended than was
@@ -22,55 +24,42 @@ class NearCacheBackend:
 
     Args:
         backend: The store.
-        known: What is known of sessions.
-        notes: Whether to note there what operations tell; not where somebody else does.
+        mirror: What is known of sessions.
+        records: Whether to record there what operations tell; not where somebody else does.
     """
 
-    def __init__(self, backend: Backend, known: LastKnown, notes: bool) -> None:
-        self._backend = backend
-        self._known = known
-        self._notes = notes
+    def __init__(self, backend: Backend, mirror: SessionMirror, records: bool) -> None:
+        super().__init__(backend)
+        self._mirror = mirror
+        self._records = records
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._backend!r})"
-
-    @property
-    def status(self) -> Status:
-        """How the backend does."""
-        return self._backend.status
-
+    @override
     def execute(self, op: Op[R]) -> R:
-        """Execute an operation; a read, from what is known, where that is enough."""
         tail = self._tail(op)
         result = self._backend.execute(op if tail is None else tail)
         if result is CHANGED:
             result = self._backend.execute(op)
-        return self._noted(op, result)
+        return self._recorded(op, result)
 
+    @override
     async def aexecute(self, op: Op[R]) -> R:
-        """Execute an operation; the async face of `execute`."""
         tail = self._tail(op)
         result = await self._backend.aexecute(op if tail is None else tail)
         if result is CHANGED:
             result = await self._backend.aexecute(op)
-        return self._noted(op, result)
-
-    def close(self) -> None:
-        """Close the store."""
-        self._backend.close()
-
-    async def aclose(self) -> None:
-        """Close the store; the async face of `close`."""
-        await self._backend.aclose()
+        return self._recorded(op, result)
 
     def _tail(self, op: Op[R]) -> Op[R] | None:
         """Return the read of what came since; None: there is nothing that it could follow on."""
-        if type(op) is not Read or not op.window or (last := self._known.last(op.keys)) is None:
+        if op.mirror != "view":
+            return None
+        read = cast("Read", op)
+        if (last := self._mirror.last(read.keys)) is None:
             return None
         known, appended = last
-        return cast("Op[R]", ReadTail(op.keys, op.ttl, op.refresh, True, known, appended + OVERLAP))
+        return cast("Op[R] | None", read.tail(known, appended + OVERLAP))
 
-    def _noted(self, op: Op[R], result: R) -> R:
-        if self._notes:
-            self._known.note(op, result)
+    def _recorded(self, op: Op[Any], result: R) -> R:
+        if self._records:
+            self._mirror.record(op, result)
         return result

@@ -1,29 +1,86 @@
-"""What both faces do alike: written once, as a generator of steps, and driven by either."""
+"""Flows that both variants share: written once, as a generator of steps, and run by either.
+
+def ping_all(backends: list[Backend]) -> Steps[int]:
+answers = 0
+for backend in backends:
+answers += (yield Execute(backend, Ask(("PING",)))) is not None
+return answers
+
+run_steps(ping_all(backends))
+await arun_steps(ping_all(backends))
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeVar
+import asyncio
+import time
+from collections.abc import Generator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-S = TypeVar("S")
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.ops.base import Op
+
 R = TypeVar("R")
 
 
-def drive(steps: Generator[S, Any, R], take: Callable[[S], Any]) -> R:
-    """Take steps.
+class Step(Protocol):
+    """One thing that takes time."""
 
-    Args:
-        steps: Yields steps, and is sent what each leads to; an error of a step is raised where it was yielded.
-        take: Takes a step.
+    def run(self) -> Any:
+        """Do it, and return what it leads to."""
+        ...
 
-    Returns:
-        What the generator returns.
-    """
+    async def arun(self) -> Any:
+        """Do it; the async variant of `run`."""
+        ...
+
+
+Steps = Generator[Step, Any, R]
+"""Yields steps, and is sent what each leads to; an error of a step is raised where it was yielded."""
+
+
+class Execute(NamedTuple):
+    """Execute an operation on a backend."""
+
+    backend: Backend
+    op: Op[Any]
+
+    def run(self) -> Any:
+        """Execute it."""
+        return self.backend.execute(self.op)
+
+    async def arun(self) -> Any:
+        """Execute it; the async variant of `run`."""
+        return await self.backend.aexecute(self.op)
+
+
+class Pause(NamedTuple):
+    """Wait for some seconds."""
+
+    seconds: float
+
+    def run(self) -> None:
+        """Wait."""
+        time.sleep(self.seconds)
+
+    async def arun(self) -> None:
+        """Wait; the async variant of `run`."""
+        await asyncio.sleep(self.seconds)
+
+
+def completed(result: R) -> Steps[R]:
+    """Return a flow that needs no step."""
+    return result
+    yield
+
+
+def run_steps(steps: Steps[R]) -> R:
+    """Run a flow to its end, and return what it returns."""
     try:
         step = next(steps)
         while True:
             try:
-                answer = take(step)
+                answer = step.run()
             except Exception as error:
                 step = steps.throw(error)
             else:
@@ -34,13 +91,13 @@ def drive(steps: Generator[S, Any, R], take: Callable[[S], Any]) -> R:
         steps.close()
 
 
-async def adrive(steps: Generator[S, Any, R], take: Callable[[S], Awaitable[Any]]) -> R:
-    """Take steps; the async face of `drive`."""
+async def arun_steps(steps: Steps[R]) -> R:
+    """Run a flow to its end; the async variant of `run_steps`."""
     try:
         step = next(steps)
         while True:
             try:
-                answer = await take(step)
+                answer = await step.arun()
             except Exception as error:
                 step = steps.throw(error)
             else:

@@ -10,7 +10,10 @@ from typing import Any
 import typer
 
 from langchain_memstore import MemstoreError, __version__
-from langchain_memstore.cli import doctor, keeping, looking, moving, shell
+from langchain_memstore.cli import doctor, shell
+from langchain_memstore.cli import inspect as looking
+from langchain_memstore.cli import maintain as keeping
+from langchain_memstore.cli import transfer as moving
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """Click's `ClickException`, which typer has from Click, or, of late, brings itself."""

@@ -19,7 +19,7 @@ from langchain_memstore.display.page import Page, Table, one_line, printable, sh
 from langchain_memstore.display.parts import (
     Call,
     File,
-    Left,
+    Omitted,
     Other,
     Part,
     Picture,
@@ -156,7 +156,7 @@ def _part(part: Part, message: BaseMessage) -> Iterator[Html]:
         yield tag("span", file_title(part), *_link(part.url), class_="ms-chip", dir="auto")
     elif isinstance(part, Other):
         yield _folded(one_line(part.kind), _shortened_json(part.value))
-    elif isinstance(part, Left):
+    elif isinstance(part, Omitted):
         yield tag("div", f"… {part.count} more parts", class_="ms-quiet")
 
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import BaseMessage
 
 if TYPE_CHECKING:
-    from langchain_memstore.backends.base import Status
-    from langchain_memstore.ops.listing import SessionInfo
-    from langchain_memstore.snapshot import Snapshot
+    from langchain_memstore.models import SessionInfo, Snapshot, Status
 
 FIRST, LAST = 5, 50  # messages that are shown of a conversation, at its beginning and its end
 ROWS = 20  # sessions that are shown of a store

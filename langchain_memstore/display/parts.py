@@ -72,13 +72,13 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Left:
+class Omitted:
     """What is left out."""
 
     count: int
 
 
-Part = Said | Thought | Call | Picture | File | Other | Left
+Part = Said | Thought | Call | Picture | File | Other | Omitted
 
 # What browsers show as a picture and nothing else. SVG is a document, which can hold scripts.
 _PICTURES = {f"image/{kind}" for kind in ("png", "jpeg", "jpg", "gif", "webp", "bmp", "avif")}
@@ -121,7 +121,7 @@ def parts(message: BaseMessage) -> list[Part]:
         found.append(Call(_text(call.get("name")), _text(call.get("id")), call.get("args"), error))
     if isinstance(message, ToolMessage) and message.artifact is not None:
         found.append(Other("artifact", message.artifact))
-    return found if len(found) <= MOST else [*found[:MOST], Left(len(found) - MOST)]
+    return found if len(found) <= MOST else [*found[:MOST], Omitted(len(found) - MOST)]
 
 
 def _of_block(block: Any, calls_are_known: bool) -> Iterator[Part]:

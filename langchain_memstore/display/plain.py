@@ -10,7 +10,7 @@ from langchain_memstore.display.page import Page, Table, one_line, printable, sh
 from langchain_memstore.display.parts import (
     Call,
     File,
-    Left,
+    Omitted,
     Other,
     Part,
     Picture,
@@ -104,7 +104,7 @@ def _part_lines(part: Part) -> Iterator[str]:
         yield f"[{file_title(part)}{f', {one_line(part.url, 300)}' if part.url else ''}]"
     elif isinstance(part, Other):
         yield f"[{one_line(part.kind)}] {one_line(as_json(part.value), 300)}"
-    elif isinstance(part, Left):
+    elif isinstance(part, Omitted):
         yield f"… {part.count} more parts"
 
 

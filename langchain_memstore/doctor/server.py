@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.doctor.check import Check
 from langchain_memstore.errors import BackendError, BackendUnavailable
-from langchain_memstore.ops.keyspace import Ask
+from langchain_memstore.ops.server import Ask
 
 OLDEST = (6, 2)
 """The oldest version of Redis that serves."""

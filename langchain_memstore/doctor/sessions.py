@@ -13,11 +13,10 @@ from langchain_memstore.doctor.check import Check
 from langchain_memstore.errors import BackendError, DecryptError, MessageDecodeError
 from langchain_memstore.keys import SessionKeys, SessionPattern, glob_literal
 from langchain_memstore.memstore import Memstore
-from langchain_memstore.ops.keyspace import ScanKeys
 from langchain_memstore.ops.listing import Scan
-from langchain_memstore.ops.moving import Dump, Expiries, SessionState
+from langchain_memstore.ops.server import ScanKeys
+from langchain_memstore.ops.transfer import Dump, Expiries, SessionDump
 from langchain_memstore.options import Policy
-from langchain_memstore.session_codec import SessionCodec
 
 APART = 100
 """Milliseconds by which the TTLs of a session's keys may differ; the scripts set them to the same moment."""
@@ -117,7 +116,7 @@ def _session_id(key: bytes, pattern: SessionPattern) -> str | None:
         return None
     kind = text[: text.find("{")].rstrip(":").rpartition(":")[2]
     session_id = pattern.name(text.replace(f":{kind}:{{", ":meta:{", 1)) if kind else None
-    return session_id if session_id and text in SessionKeys(pattern.prefix, session_id).siblings() else None
+    return session_id if session_id and text in SessionKeys(pattern.prefix, session_id).siblings else None
 
 
 def _faults(keys: SessionKeys, backend: Backend, policy: Policy) -> Iterator[str]:
@@ -133,9 +132,9 @@ def _faults(keys: SessionKeys, backend: Backend, policy: Policy) -> Iterator[str
         yield from _faults_of_messages(state, keys, policy)
 
 
-def _faults_of_keys(state: SessionState, lefts: tuple[int | None, ...], policy: Policy) -> Iterator[str]:
-    times = set(lefts)
-    expiring = [left for left in times if left is not None]
+def _faults_of_keys(state: SessionDump, ttls: tuple[int | None, ...], policy: Policy) -> Iterator[str]:
+    times = set(ttls)
+    expiring = [ttl_ms for ttl_ms in times if ttl_ms is not None]
     if state.created is None:
         yield "orphans"
     if not expiring:
@@ -148,9 +147,9 @@ def _faults_of_keys(state: SessionState, lefts: tuple[int | None, ...], policy: 
         yield "lost"
 
 
-def _faults_of_messages(state: SessionState, keys: SessionKeys, policy: Policy) -> Iterator[str]:
+def _faults_of_messages(state: SessionDump, keys: SessionKeys, policy: Policy) -> Iterator[str]:
     try:
-        state = SessionCodec(keys, policy).open_state(state)
+        state = policy.session_codec(keys).unseal_dump(state)
     except DecryptError:
         yield "encryption"
         return
@@ -161,7 +160,7 @@ def _faults_of_messages(state: SessionState, keys: SessionKeys, policy: Policy) 
         yield "results"
 
 
-def _messages(state: SessionState) -> tuple[list[BaseMessage], int]:
+def _messages(state: SessionDump) -> tuple[list[BaseMessage], int]:
     messages = []
     for entry in state.entries:
         with suppress(MessageDecodeError):

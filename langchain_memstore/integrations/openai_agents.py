@@ -18,14 +18,13 @@ except ImportError as error:
         "MemstoreSession needs openai-agents 0.8 or later: pip install 'langchain-memstore[openai-agents]'"
     ) from error
 
-from langchain_memstore.compression import expand, is_compressed
+from langchain_memstore.codec.compression import expand, is_compressed
+from langchain_memstore.codec.tagged import pack, unpack
 from langchain_memstore.errors import DecryptError, MessageDecodeError, MessageEncodeError, MissingPackage
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop
 from langchain_memstore.options import HistoryOptions, check_count
-from langchain_memstore.session_codec import SessionCodec
-from langchain_memstore.tagged import pack, unpack
 from langchain_memstore.window import Bounds
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class MemstoreSession:
         """The keys of the session in Redis."""
         self._backend = store._backend
         self._policy = policy
-        self._codec = SessionCodec(self.keys, policy)
+        self._codec = policy.session_codec(self.keys)
         self._bounds = replace(policy.bounds, results=RESULTS, turn_starts=TURN_STARTS, joined=JOINED)
 
     def __repr__(self) -> str:
@@ -144,7 +143,7 @@ class MemstoreSession:
             BackendError: The store refused or could not be reached.
         """
         if entries := tuple(_encode(item, f"items[{index}]") for index, item in enumerate(items)):
-            await self._append(self._codec.close(entries))
+            await self._append(self._codec.seal(entries))
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Take the last item off, and its turn off the turn counter; None: there is none.
@@ -174,7 +173,7 @@ class MemstoreSession:
     def _decode(self, entries: Sequence[bytes]) -> list[TResponseInputItem]:
         items: list[Any] = []
         corrupt = []
-        for index, entry in enumerate(self._codec.open(entries)):
+        for index, entry in enumerate(self._codec.unseal(entries)):
             try:
                 items.append(_decode(entry))
             except MissingPackage as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langchain_memstore._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from langchain_memstore.kv.cache import GenerationCache
@@ -13,22 +14,7 @@ if TYPE_CHECKING:
     from langchain_memstore.kv.rate_limiter import RateLimiter
     from langchain_memstore.kv.store import KeyValueStore
     from langchain_memstore.kv.working_memory import WorkingMemory, WorkingMemoryRecord
-    from langchain_memstore.ops.server import SlowCommand, StoreInfo
-
-# Each public name, and the module that is imported when it is first asked for.
-_HOMES = {
-    "CacheInfo": "kv.cached",
-    "CachedFunction": "kv.cached",
-    "GenerationCache": "kv.cache",
-    "KeyValueStore": "kv.store",
-    "Lock": "kv.lock",
-    "RateLimiter": "kv.rate_limiter",
-    "SlowCommand": "ops.server",
-    "StoreInfo": "ops.server",
-    "WorkingMemory": "kv.working_memory",
-    "WorkingMemoryRecord": "kv.working_memory",
-    "local_redis": "kv.in_process_redis",
-}
+    from langchain_memstore.models import SlowCommand, StoreInfo
 
 __all__ = [
     "CacheInfo",
@@ -44,14 +30,15 @@ __all__ = [
     "local_redis",
 ]
 
+_HOMES = {
+        "kv.cache": ("GenerationCache",),
+        "kv.cached": ("CacheInfo", "CachedFunction"),
+        "kv.in_process_redis": ("local_redis",),
+        "kv.lock": ("Lock",),
+        "kv.rate_limiter": ("RateLimiter",),
+        "kv.store": ("KeyValueStore",),
+        "kv.working_memory": ("WorkingMemory", "WorkingMemoryRecord"),
+        "models": ("SlowCommand", "StoreInfo"),
+    }
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"langchain_memstore.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

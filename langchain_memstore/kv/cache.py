@@ -22,7 +22,6 @@ from langchain_memstore.errors import (
     ValueEncodeError,
 )
 from langchain_memstore.keys import Namespace, ValuePattern
-from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
 from langchain_memstore.options import Policy, check_seconds, milliseconds
@@ -52,7 +51,7 @@ class GenerationCache(BaseCache):
         check_seconds("ttl", ttl)
         self._backend = backend
         self._ttl = None if ttl is None else milliseconds(ttl)
-        self._codec = ValueCodec(policy)
+        self._codec = policy.value_codec()
         self._space = Namespace(policy.key_prefix, "cache")
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 import orjson
 
 from langchain_memstore.backends.base import Backend
+from langchain_memstore.codec.tagged import MARK, pack
+from langchain_memstore.codec.values import ValueCodec
 from langchain_memstore.errors import DecryptError, MessageEncodeError, ValueDecodeError, ValueEncodeError
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
-from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
-from langchain_memstore.ops.once import Delete
-from langchain_memstore.tagged import MARK, pack
+from langchain_memstore.ops.kv_scripts import Delete
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from langchain_memstore.options import Policy
 if TYPE_CHECKING:
     from langchain_memstore.kv.cache import GenerationCache
     from langchain_memstore.kv.lock import Lock
-    from langchain_memstore.kv.outages import OnOutage, Place
+    from langchain_memstore.kv.outages import OnOutage, OutagePolicy
     from langchain_memstore.kv.rate_limiter import RateLimiter
     from langchain_memstore.kv.store import KeyValueStore
     from langchain_memstore.kv.working_memory import WorkingMemory
@@ -74,7 +74,7 @@ class KeyValueFamily:
         """
         from langchain_memstore.kv.rate_limiter import RateLimiter
 
-        return RateLimiter(self._place(on_outage), self._policy.key_prefix, requests, per, key)
+        return RateLimiter(self._outage_policy(on_outage), self._policy.key_prefix, requests, per, key)
 
     def lock(
         self,
@@ -98,7 +98,7 @@ class KeyValueFamily:
         """
         from langchain_memstore.kv.lock import Lock
 
-        return Lock(self._place(on_outage), self._policy.key_prefix, name, ttl, wait)
+        return Lock(self._outage_policy(on_outage), self._policy.key_prefix, name, ttl, wait)
 
     def working_memory(self, prefix: str = "memory", ttl: float | timedelta | None = 43_200) -> WorkingMemory:
         """Return a working memory: records of what an agent knows, by conversation and type.
@@ -114,7 +114,7 @@ class KeyValueFamily:
 
         return WorkingMemory(self._backend, self._policy, prefix, ttl)
 
-    def _place(self, on_outage: OnOutage) -> Place:
+    def _outage_policy(self, on_outage: OnOutage) -> OutagePolicy:
         from langchain_memstore.kv.outages import LocalInOutage, Raising, check_on_outage
 
         check_on_outage(on_outage)

@@ -17,9 +17,9 @@ from typing_extensions import Self
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import BackendError, LockLost, LockTaken
 from langchain_memstore.keys import Namespace, check_name
-from langchain_memstore.kv.outages import Place
+from langchain_memstore.kv.outages import OutagePolicy
+from langchain_memstore.ops.kv_scripts import new_token
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
-from langchain_memstore.ops.once import new_token
 from langchain_memstore.options import check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Lock:
     does. Long work calls `extend`; leaving the block raises LockLost where the time had run out.
 
     Args:
-        place: Where the lock is kept.
+        policy: Where the lock is kept.
         prefix: The first part of its key.
         name: Which lock; any non-empty text.
         ttl: Seconds (or a timedelta) until the lock is free again when its holder dies.
@@ -56,14 +56,14 @@ class Lock:
 
     def __init__(
         self,
-        place: Place,
+        policy: OutagePolicy,
         prefix: str,
         name: str,
         ttl: float | timedelta = 30,
         wait: float | timedelta | None = None,
     ) -> None:
         self._keys = Namespace(prefix, "lock").keys(check_name("name", name))
-        self._place = place
+        self._policy = policy
         self._name = name
         self._ttl = _time("ttl", ttl)
         if wait != 0:
@@ -77,32 +77,32 @@ class Lock:
     def __enter__(self) -> Self:
         caller, acquire, pauses = self._start()
         try:
-            taken, where = self._place.execute(acquire)
+            taken, where = self._policy.execute(acquire)
             while taken:
                 time.sleep(pauses.next(taken))
-                taken, where = self._place.execute(acquire)
+                taken, where = self._policy.execute(acquire)
         except Exception:
             raise
         except BaseException:  # interrupted: the lock may have been taken just now
             with suppress(BackendError):
-                self._place.execute(GiveUp(self._keys, acquire.batch))
+                self._policy.execute(GiveUp(self._keys, acquire.write_id))
             raise
-        self._holds.append(_Hold(caller, acquire.batch, where))
+        self._holds.append(_Hold(caller, acquire.write_id, where))
         return self
 
     async def __aenter__(self) -> Self:
         caller, acquire, pauses = self._start()
         try:
-            taken, where = await self._place.aexecute(acquire)
+            taken, where = await self._policy.aexecute(acquire)
             while taken:
                 await asyncio.sleep(pauses.next(taken))
-                taken, where = await self._place.aexecute(acquire)
+                taken, where = await self._policy.aexecute(acquire)
         except Exception:
             raise
         except BaseException:  # cancelled: the lock may have been taken just now, or may yet be
-            await asyncio.shield(asyncio.ensure_future(self._abandon(acquire.batch)))
+            await asyncio.shield(asyncio.ensure_future(self._abandon(acquire.write_id)))
             raise
-        self._holds.append(_Hold(caller, acquire.batch, where))
+        self._holds.append(_Hold(caller, acquire.write_id, where))
         return self
 
     def __exit__(
@@ -165,11 +165,11 @@ class Lock:
         return caller, Acquire(self._keys, new_token(), self._ttl), _Pauses(self._name, self._wait)
 
     def _end(self) -> _Hold:
-        hold = self._held()
+        hold = self._current_hold()
         self._holds.remove(hold)
         return hold
 
-    def _held(self) -> _Hold:
+    def _current_hold(self) -> _Hold:
         if (hold := self._mine()) is None:
             raise RuntimeError(f"the lock {self._name!r} is not held through this object")
         return hold
@@ -182,12 +182,12 @@ class Lock:
         return next((hold for hold in holds if hold.caller == caller), holds[0] if holds else None)
 
     def _extending(self, ttl: float | timedelta | None) -> tuple[_Hold, Extend]:
-        hold = self._held()
+        hold = self._current_hold()
         return hold, Extend(self._keys, hold.token, self._ttl if ttl is None else _time("ttl", ttl))
 
     async def _abandon(self, token: str) -> None:
         with suppress(BackendError):
-            await self._place.aexecute(GiveUp(self._keys, token))
+            await self._policy.aexecute(GiveUp(self._keys, token))
 
     def _lost(self) -> LockLost:
         return LockLost(
@@ -232,10 +232,10 @@ class _Pauses:
             pause = min(pause, taken / 1000)
         if self._until is None:
             return pause
-        left = self._until - time.monotonic()
-        if left <= 0:
+        remaining = self._until - time.monotonic()
+        if remaining <= 0:
             raise LockTaken(f"another has the lock {self._name!r}, and has had it for the {self._wait:g} s of wait=")
-        return min(pause, left)
+        return min(pause, remaining)
 
 
 def _caller() -> object:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.ops.server import Info, SlowCommand, SlowLog, StoreInfo
+from langchain_memstore.models import SlowCommand, StoreInfo
+from langchain_memstore.ops.server import Info, SlowLog
 from langchain_memstore.options import check_count
 
 
@@ -21,7 +22,9 @@ class Monitoring:
         return await self._backend.aexecute(Info())
 
     def slowlog(self, n: int = 10) -> list[SlowCommand]:
-        """Return the last commands that took long (by default 10 ms), latest first.
+        """Return the last commands of the server that took long (by default 10 ms), latest first.
+
+        A store in the process keeps no slow log: none of its operations waits for anything. It returns [].
 
         Args:
             n: The most to return.

@@ -6,8 +6,8 @@ import logging
 from typing import Any, Literal, TypeVar
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.breaker import CircuitBreaker
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.ops.base import Op
 
@@ -35,7 +35,7 @@ class LocalInOutage:
 
     def execute(self, op: Op[R]) -> tuple[R, Backend]:
         """Execute an operation, and tell where."""
-        if self._breaker.left() <= 0:
+        if self._breaker.remaining() <= 0:
             try:
                 return self._came_back(self._backend.execute(op))
             except BackendUnavailable as error:
@@ -44,7 +44,7 @@ class LocalInOutage:
 
     async def aexecute(self, op: Op[R]) -> tuple[R, Backend]:
         """Execute an operation; the async face of `execute`."""
-        if self._breaker.left() <= 0:
+        if self._breaker.remaining() <= 0:
             try:
                 return self._came_back(await self._backend.aexecute(op))
             except BackendUnavailable as error:
@@ -79,7 +79,7 @@ class Raising:
         return await self._backend.aexecute(op), self._backend
 
 
-Place = Raising | LocalInOutage
+OutagePolicy = Raising | LocalInOutage
 
 
 def check_on_outage(value: Any) -> None:

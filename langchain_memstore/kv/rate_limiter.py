@@ -9,8 +9,8 @@ from datetime import timedelta
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_memstore.keys import Namespace, check_name
-from langchain_memstore.kv.outages import Place
-from langchain_memstore.ops.limit import Hit, Window
+from langchain_memstore.kv.outages import OutagePolicy
+from langchain_memstore.ops.limit import Hit, LimiterState
 from langchain_memstore.options import check_count
 
 MOMENT = 0.001  # seconds by which a hit must have left a window before there is room
@@ -25,7 +25,7 @@ class RateLimiter(BaseRateLimiter):
     `per` seconds. A request whose answer is lost with its connection may count twice.
 
     Args:
-        place: Where the requests are counted.
+        policy: Where the requests are counted.
         prefix: The first part of the key.
         requests: How many may pass in a window.
         per: Seconds (or a timedelta) of the window; whole ones, as `limits` counts.
@@ -36,7 +36,9 @@ class RateLimiter(BaseRateLimiter):
         ImportError: There is no `limits` library.
     """
 
-    def __init__(self, place: Place, prefix: str, requests: int, per: float | timedelta, key: str = "default") -> None:
+    def __init__(
+        self, policy: OutagePolicy, prefix: str, requests: int, per: float | timedelta, key: str = "default"
+    ) -> None:
         try:
             from limits import RateLimitItemPerSecond
         except ImportError as error:
@@ -48,7 +50,7 @@ class RateLimiter(BaseRateLimiter):
         if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 1:
             raise ValueError(f"per must be a whole number of seconds, at least 1, not {per!r}")
         item = RateLimitItemPerSecond(requests, seconds, namespace=check_name("key", key))
-        self._place = place
+        self._policy = policy
         self._item = item
         self._keys = (Namespace(prefix, "limit").key(item.key_for()),)
 
@@ -68,18 +70,18 @@ class RateLimiter(BaseRateLimiter):
             BackendError: The store refused or could not be reached.
         """
         while True:
-            window, _ = self._place.execute(self._op())
-            if window.counted or not blocking:
-                return window.counted
-            time.sleep(window.left / 1000 + MOMENT)
+            state, _ = self._policy.execute(self._op())
+            if state.counted or not blocking:
+                return state.counted
+            time.sleep(state.ttl_ms / 1000 + MOMENT)
 
     async def aacquire(self, *, blocking: bool = True) -> bool:
         """Let a request pass; the async face of `acquire`."""
         while True:
-            window, _ = await self._place.aexecute(self._op())
-            if window.counted or not blocking:
-                return window.counted
-            await asyncio.sleep(window.left / 1000 + MOMENT)
+            state, _ = await self._policy.aexecute(self._op())
+            if state.counted or not blocking:
+                return state.counted
+            await asyncio.sleep(state.ttl_ms / 1000 + MOMENT)
 
     def hit(self) -> bool:
         """Count a request, and tell whether it may pass; one that may not is not counted."""
@@ -91,14 +93,14 @@ class RateLimiter(BaseRateLimiter):
 
     def remaining(self) -> int:
         """Return how many requests may pass now; looking counts none."""
-        return self._room(self._place.execute(self._op(count=False))[0])
+        return self._room(self._policy.execute(self._op(count=False))[0])
 
     async def aremaining(self) -> int:
         """Return how many requests may pass now; the async face of `remaining`."""
-        return self._room((await self._place.aexecute(self._op(count=False)))[0])
+        return self._room((await self._policy.aexecute(self._op(count=False)))[0])
 
     def _op(self, count: bool = True) -> Hit:
         return Hit(self._keys, self._item.amount, self._item.get_expiry(), count)
 
-    def _room(self, window: Window) -> int:
-        return max(0, self._item.amount - window.hits)
+    def _room(self, state: LimiterState) -> int:
+        return max(0, self._item.amount - state.hits)

@@ -13,10 +13,9 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.kv.cached import Arguments, CachedFunction, Results, cached
 from langchain_memstore.kv.monitoring import Monitoring
-from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
-from langchain_memstore.ops.kv import Exists, Expire, Get, Left, Set, Unlink
-from langchain_memstore.ops.once import Delete, Increment, SetNew
+from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
+from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 P = ParamSpec("P")
@@ -48,7 +47,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         self._backend = backend
         self._namespace = namespace
         self._ttl = ttl
-        self._codec = ValueCodec(policy)
+        self._codec = policy.value_codec()
         self._space = Namespace(policy.key_prefix, "kv" if namespace == "kv" else f"kv/{namespace}")
 
     def __repr__(self) -> str:
@@ -129,11 +128,11 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     def ttl(self, key: str) -> float | None:
         """Return how many seconds a value lives on; None: it does not expire; 0: there is none."""
-        return _seconds(self._backend.execute(Left((self._key(key),))))
+        return _seconds(self._backend.execute(Ttl((self._key(key),))))
 
     async def attl(self, key: str) -> float | None:
         """Return how many seconds a value lives on; the async face of `ttl`."""
-        return _seconds(await self._backend.aexecute(Left((self._key(key),))))
+        return _seconds(await self._backend.aexecute(Ttl((self._key(key),))))
 
     def incr(self, key: str, by: int = 1, ttl: float | timedelta | None = None) -> int:
         """Add to a counter, and return it; one that is not there counts from 0.

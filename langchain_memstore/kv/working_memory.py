@@ -13,11 +13,9 @@ import orjson
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import DecryptError, ValueDecodeError
 from langchain_memstore.keys import Namespace, RecordPattern, check_name, is_reserved
-from langchain_memstore.kv.values import ValueCodec
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, Set
-from langchain_memstore.ops.once import Delete
-from langchain_memstore.ops.records import HEAD, UpdateRecord
+from langchain_memstore.ops.kv_scripts import HEAD, Delete, UpdateRecord
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -65,7 +63,7 @@ class WorkingMemory:
     ) -> None:
         check_seconds("ttl", ttl)
         self._backend = backend
-        self._codec = ValueCodec(policy)
+        self._codec = policy.value_codec()
         self._prefix = check_name("prefix", prefix)
         self._ttl = None if ttl is None else milliseconds(ttl)
 

@@ -1,4 +1,5 @@
--- Append entries to a session and bound its window, once for each batch id.
+-- Append entries to a session and bound its window, once for each write id.
+-- Python half: Append in ops/session.py
 -- KEYS  see common.lua
 -- ARGV  3 how many of the entries start a turn, 4 most messages (0: no bound), 5 most turns (0: no bound),
 --       6 prefixes of the entries that never head a window, 7 prefixes of the entries that start a turn,
@@ -10,7 +11,7 @@
 
 local FIRST = 11 -- where the entries start
 local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost', SEEN)
-local done = recall(held[1], held[6])
+local done = find_result(held[1], held[6])
 if done and done ~= '' then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
@@ -18,11 +19,11 @@ local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 local before = tonumber(held[2] or 0)
 if not before then return redis.error_reply('ERR the total in meta is not a number') end
-local most_waiting = tonumber(ARGV[9])
-local waiting = most_waiting > 0 and redis.call('LLEN', KEYS[5]) or 0
+local max_evicted = tonumber(ARGV[9])
+local evicted = max_evicted > 0 and redis.call('LLEN', KEYS[5]) or 0
 if done then
-  local left = {redis.call('LLEN', KEYS[1]), before, turns, 0, waiting, 0, turns - (held[4] or 0)}
-  return table.concat(left, ',')
+  local counters = {redis.call('LLEN', KEYS[1]), before, turns, 0, evicted, 0, turns - (held[4] or 0)}
+  return table.concat(counters, ',')
 end
 
 local length
@@ -83,14 +84,14 @@ end
 local function evict(count)
   for first = 0, count - 1, 1000 do
     local entries = redis.call('LRANGE', KEYS[1], first, math.min(first + 999, count - 1))
-    new = new or waiting == 0
-    waiting = redis.call('RPUSH', KEYS[5], unpack(entries))
+    new = new or evicted == 0
+    evicted = redis.call('RPUSH', KEYS[5], unpack(entries))
   end
-  local lost = math.max(0, waiting - most_waiting)
+  local lost = math.max(0, evicted - max_evicted)
   if lost > 0 then
     redis.call('LTRIM', KEYS[5], lost, -1)
     redis.call('HSET', KEYS[2], 'lost', (held[5] or 0) + lost)
-    waiting = most_waiting
+    evicted = max_evicted
   end
   return lost
 end
@@ -101,12 +102,12 @@ if most_messages > 0 then start = math.max(start, length - most_messages) end
 if start > 0 then
   start = legal_start(start)
   if start > 0 then
-    if most_waiting > 0 then lost = evict(start) end
+    if max_evicted > 0 then lost = evict(start) end
     redis.call('LTRIM', KEYS[1], start, -1)
   end
 end
 
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
 local total = (held[2] and before or length - added) + added
-local left = {length - start, total, turns, start, waiting, lost, turns - (held[4] or 0)}
-return commit(held[1], held[6], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(left)), new, 'total', total)
+local counters = {length - start, total, turns, start, evicted, lost, turns - (held[4] or 0)}
+return commit(held[1], held[6], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(counters)), new, 'total', total)

@@ -1,4 +1,5 @@
 -- Claim the summary of a session, where one is due and nobody else has claimed it.
+-- Python half: Claim in ops/summary.py
 -- KEYS  see common.lua, 6 lease
 -- ARGV  1 token, 3 milliseconds that the claim keeps others out, 4 turns that must have passed since the last summary
 -- returns {messages that were summarised or lost before, turns, summary, {the entries that wait}}, or nil

@@ -1,11 +1,12 @@
 -- Set the summary that a claim has led to, and let go of the entries that it covers.
+-- Python half: Commit in ops/summary.py
 -- KEYS  see common.lua, 6 lease
 -- ARGV  1 token of the claim, 3 the summary, 4 messages that were summarised or lost before the claim, 5 how many entries
 --       the summary covers beyond, 6 turns when it was claimed
 -- returns 1, or 0 where the claim is no longer the session's last: it was claimed again, summarised by hand, cleared
 
 local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost', SEEN)
-if recall(held[1], held[5]) then return 1 end
+if find_result(held[1], held[5]) then return 1 end
 if held[2] ~= ARGV[1] then return 0 end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back. That write is one

@@ -1,10 +1,10 @@
 -- What the session scripts share. Every script takes
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
--- ARGV  1 batch id, 2 TTL in milliseconds ('': no expiry), and more of its own
+-- ARGV  1 write id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
-local RECENT = 512 -- bytes of recent batch ids and results to keep
+local RECENT = 512 -- bytes of recent write ids and results to keep
 
--- As in ops/batches.py: a batch id is '<writer>.<number>', and meta has a field for each writer that tells which of its
+-- As in ops/results.py: a write id is '<writer>.<number>', and meta has a field for each writer that tells which of its
 -- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
 local WRITER, NUMBER = string.match(ARGV[1], '^(%x+)%.(%d+)$')
 local SEEN = 'seen:' .. (WRITER or '')
@@ -56,10 +56,10 @@ local function forget_writers()
   for i = 1, #writers - FEWEST_WRITERS do redis.call('HDEL', KEYS[2], writers[i][2]) end
 end
 
--- The result of an earlier call with this batch id, empty where it was long ago; nil where there was none.
-local function recall(batches, seen)
-  local _, last = string.find(batches or '', ARGV[1] .. '=', 1, true)
-  if last then return string.sub(batches, last + 1, string.find(batches, ';', last, true) - 1) end
+-- The result of an earlier call with this write id, empty where it was long ago; nil where there was none.
+local function find_result(results, seen)
+  local _, last = string.find(results or '', ARGV[1] .. '=', 1, true)
+  if last then return string.sub(results, last + 1, string.find(results, ';', last, true) - 1) end
   return seen and was_seen(seen) and '' or nil
 end
 
@@ -77,26 +77,26 @@ end
 
 -- Make the keys expire together. Skipped while less than a hundredth of the TTL has worn off, unless a key is new.
 local function expire(ttl, now, new)
-  local left = redis.call('PTTL', KEYS[2])
+  local ttl_ms = redis.call('PTTL', KEYS[2])
   if ttl == '' then
-    if left < 0 then return end
+    if ttl_ms < 0 then return end
     for i = 1, 5 do redis.call('PERSIST', KEYS[i]) end
     return
   end
   ttl = tonumber(ttl)
-  if new or left < 0 or left > ttl or ttl - left > ttl / 100 then
+  if new or ttl_ms < 0 or ttl_ms > ttl or ttl - ttl_ms > ttl / 100 then
     for i = 1, 5 do redis.call('PEXPIREAT', KEYS[i], now + ttl) end
   end
 end
 
--- Write what every change leaves in meta: the batch id with its result, the time, and the given fields.
-local function commit(batches, seen, result, new, ...)
+-- Write what every change leaves in meta: the write id with its result, the time, and the given fields.
+local function commit(results, seen, result, new, ...)
   local now = milliseconds()
-  local recent = (batches or '') .. ARGV[1] .. '=' .. result .. ';'
+  local recent = (results or '') .. ARGV[1] .. '=' .. result .. ';'
   if #recent > RECENT then
     recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
   end
-  if not batches then
+  if not results then
     redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'created', now)
   end
   if WRITER then
@@ -105,7 +105,7 @@ local function commit(batches, seen, result, new, ...)
   else
     redis.call('HSET', KEYS[2], 'batches', recent, 'updated', now, ...)
   end
-  expire(ARGV[2], now, new or not batches)
+  expire(ARGV[2], now, new or not results)
   return result
 end
 

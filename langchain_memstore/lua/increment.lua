@@ -1,10 +1,11 @@
--- Add to a counter, once for each batch id.
+-- Add to a counter, once for each write id.
+-- Python half: Increment in ops/kv_scripts.py
 -- KEYS  1 the counter, 2 what calls have done
--- ARGV  1 batch id, 2 TTL in milliseconds of a counter that is made now ('': no expiry), 3 what to add
+-- ARGV  1 write id, 2 TTL in milliseconds of a counter that is made now ('': no expiry), 3 what to add
 -- returns the counter, as text: a number of Lua holds no more than 53 bits
 
-local batches = redis.call('GET', KEYS[2])
-local done = recall(batches, ARGV[1])
+local results = redis.call('GET', KEYS[2])
+local done = find_result(results, ARGV[1])
 if done then return done end
 
 local new = redis.call('EXISTS', KEYS[1]) == 0
@@ -16,7 +17,7 @@ end
 if new and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 
 -- Remembered for as long as there is something to count twice; a day at most, for an outage may lie in between.
-local left = redis.call('PTTL', KEYS[1])
+local ttl_ms = redis.call('PTTL', KEYS[1])
 local counter = redis.call('GET', KEYS[1])
-remember(batches, ARGV[1], counter, (left < 0 or left > DAY) and DAY or math.max(left, MINUTE))
+record_result(results, ARGV[1], counter, (ttl_ms < 0 or ttl_ms > DAY) and DAY or math.max(ttl_ms, MINUTE))
 return counter

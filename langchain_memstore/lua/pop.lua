@@ -1,11 +1,12 @@
--- Take the newest entries off a session, once for each batch id.
+-- Take the newest entries off a session, once for each write id.
+-- Python half: Pop in ops/session.py
 -- KEYS  see common.lua
 -- ARGV  3 how many, 4 prefixes of the entries that start a turn
 -- returns the entries, oldest first
 
 local held = redis.call('HMGET', KEYS[2], 'batches', 'popped', SEEN)
 local popped = held[2] and cmsgpack.unpack(held[2]) or {}
-if recall(held[1], held[3]) then
+if find_result(held[1], held[3]) then
   for _, pop in ipairs(popped) do
     if pop[1] == ARGV[1] then return pop[2] end
   end

@@ -1,4 +1,5 @@
 -- Give a claim up, so that the next turn can claim the summary at once.
+-- Python half: Release in ops/summary.py
 -- KEYS  see common.lua, 6 lease
 -- ARGV  1 token of the claim
 

@@ -1,4 +1,5 @@
--- Set a session to a state, as one and once for each batch id; what exists is replaced only where that is asked for.
+-- Set a session to a state, as one and once for each write id; what exists is replaced only where that is asked for.
+-- Python half: Restore in ops/transfer.py
 -- KEYS  see common.lua, 6 lease
 -- ARGV  3 what the state was made of, 4 whether to replace what exists (0, 1), 5 whether to write (0, 1), 6 the summary,
 --       7 turns, 8 total, 9 messages that summaries have covered, 10 messages lost, 11 turns when the last summary was
@@ -9,7 +10,7 @@
 
 local FIRST = 15 -- where the entries start
 local held = redis.call('HMGET', KEYS[2], 'batches', 'origin', SEEN)
-local done = recall(held[1], held[3])
+local done = find_result(held[1], held[3])
 if done then return done ~= '' and done or 'same,0,0' end
 
 local outcome = 'made'
@@ -32,11 +33,11 @@ local function push(key, first, last)
 end
 
 local now, window = milliseconds(), FIRST + ARGV[14]
-local waiting = push(5, FIRST, window - 1)
+local evicted = push(5, FIRST, window - 1)
 local messages = push(1, window, #ARGV)
 if ARGV[6] ~= '' then redis.call('SET', KEYS[4], ARGV[6]) end
 if ARGV[7] ~= '0' then redis.call('SET', KEYS[3], ARGV[7]) end
 
-local result = table.concat({outcome, messages, waiting}, ',')
+local result = table.concat({outcome, messages, evicted}, ',')
 return commit(nil, nil, result, true, 'origin', ARGV[3], 'total', ARGV[8], 'summarized', ARGV[9], 'lost', ARGV[10],
   'covered', ARGV[11], 'created', ARGV[12] ~= '' and ARGV[12] or now, 'updated', ARGV[13] ~= '' and ARGV[13] or now)

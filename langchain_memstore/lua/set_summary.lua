@@ -1,9 +1,10 @@
 -- Set the summary of a session, or remove it; a summary that is being made is refused then.
+-- Python half: SetSummary in ops/session.py
 -- KEYS  see common.lua
 -- ARGV  3 the summary ('': remove it)
 
 local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
-if recall(held[1], held[2]) then return end
+if find_result(held[1], held[2]) then return end
 local old = redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 
 -- SET is first: where memory is short, a script is refused at its first write or not at all.

@@ -1,4 +1,5 @@
 -- Start the TTL of a session anew.
+-- Python half: Touch in ops/session.py
 -- KEYS, ARGV  see common.lua
 -- returns how many keys the session has
 

@@ -1,4 +1,5 @@
 -- Replace a record of a working memory, and keep when it was created.
+-- Python half: UpdateRecord in ops/kv_scripts.py
 -- KEYS  1 the record
 -- ARGV  1 TTL in milliseconds ('': no expiry), 2 how records begin, 3 the new record without that beginning
 -- returns 1, or 0 where there is no record

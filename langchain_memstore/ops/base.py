@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable
-
-    from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.state import LocalState
 
 R = TypeVar("R")
 
@@ -21,6 +19,10 @@ Command = tuple[Argument, ...]
 InOutage = Literal["serve", "journal", "refuse"]
 """Whether the process serves an operation from what it knows, serves it and journals it for the store, where doing it
 twice is doing it once, or refuses it."""
+
+MirrorEffect = Literal["none", "view", "append", "write", "forget"]
+"""What a `SessionMirror` records of an operation: nothing, the view that it returned, the entries that it appended,
+another write that it repeats on the view, or that what it knows of the session is void."""
 
 
 class Script:
@@ -47,26 +49,50 @@ class Script:
         return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
+JOURNALED: dict[str, type[Op[Any]]] = {}
+"""The classes of operations that a journal may hold, by `journal_name`."""
+
+
 class Op(ABC, Generic[R]):
     """One operation, atomic and one round trip on every backend.
 
     Its Redis meaning is either `script` with `arguments`, or `commands`; `decode` reads the reply. Its Python meaning
-    is `run`. Both give the same answer.
+    is `run`. Both give the same answer. What backends and wrappers have to know of it beyond that, its class says:
+
+        @dataclass(frozen=True)
+        class Rename(SessionScript[bool]):
+            script = Script("rename")         # lua/rename.lua
+            writes = True
+            in_outage = "journal"             # an outage keeps it for the store
+            journal_name = "Rename"           # what it is called in a journal
+            mirror = "write"                  # a `SessionMirror` repeats it on the view that it has
     """
 
     script: ClassVar[Script | None] = None
     """The script to call; None: the operation is a pipeline of `commands`."""
     atomic: ClassVar[bool] = True
     """Whether several commands run as one transaction."""
+    scans: ClassVar[bool] = False
+    """Whether it lists one page of keys, from its `cursor` on; a Cluster goes through its masters page by page."""
     everywhere: ClassVar[bool] = False
     """Whether a Cluster asks every master, and hands `decode` the answers of all, one after the other."""
+    writes: ClassVar[bool] = False
+    """Whether it may change what is stored."""
     in_outage: ClassVar[InOutage]
     """What becomes of the operation while the store cannot be reached."""
+    journal_name: ClassVar[str | None] = None
+    """What the class is called in a journal; None: no journal holds such an operation. Never changed, nor reused."""
+    mirror: ClassVar[MirrorEffect] = "none"
+    """What a `SessionMirror` records of it."""
+
+    def __init_subclass__(cls) -> None:
+        if (name := cls.__dict__.get("journal_name")) is not None:
+            JOURNALED[name] = cls
 
     @property
-    def target(self) -> Hashable:
+    def targets(self) -> tuple[Hashable, ...]:
         """What the operation is about: those about the same are replayed before the next of them may pass."""
-        return getattr(self, "keys", None)
+        return (getattr(self, "keys", None),)
 
     @property
     def subject(self) -> str | None:
@@ -87,14 +113,14 @@ class Op(ABC, Generic[R]):
         """Make the result of the script's reply, or of the list of the commands' replies."""
 
     @abstractmethod
-    def run(self, held: Held, now: int) -> R:
+    def run(self, state: LocalState, now: int) -> R:
         """Do the operation on what the process holds.
 
         Args:
-            held: All of it.
+            state: All of it.
             now: The time, in milliseconds since 1970.
         """
 
-    def after(self, result: R) -> Op[Any] | None:
+    def follow_up(self, result: R) -> Op[Any] | None:
         """Return what is left to do in a second round trip, which is rare; None: nothing."""
         return None

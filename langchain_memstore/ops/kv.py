@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.expiring import Value
-from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.state import LocalState, Value
 
 R = TypeVar("R")
 
@@ -22,9 +22,9 @@ class ValueOp(Op[R]):
     in_outage: ClassVar[InOutage] = "serve"
 
     @property
-    def target(self) -> str:
+    def targets(self) -> tuple[Hashable, ...]:
         """What is replayed in order: all values."""
-        return "values"
+        return ("values",)
 
     @property
     def subject(self) -> str | None:
@@ -61,12 +61,12 @@ class Get(ValueOp[list[bytes | None]]):
         """Return the values."""
         return reply
 
-    def run(self, held: Held, now: int) -> list[bytes | None]:
+    def run(self, state: LocalState, now: int) -> list[bytes | None]:
         """Look each value up."""
-        values = [None if (value := held.values.find(key)) is None else value.data for key in self.keys]
+        values = [None if (value := state.values.find(key)) is None else value.data for key in self.keys]
         missing = values.count(None)
-        held.activity.misses += missing
-        held.activity.hits += len(values) - missing
+        state.activity.misses += missing
+        state.activity.hits += len(values) - missing
         return values
 
 
@@ -79,7 +79,9 @@ class Set(ValueOp[bool]):
         ttl: Milliseconds until they expire; None: never.
     """
 
+    writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str | None] = "Set"
 
     items: tuple[tuple[str, bytes], ...]
     ttl: int | None
@@ -92,10 +94,10 @@ class Set(ValueOp[bool]):
         """Return that they were set."""
         return True
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Keep each value."""
         for key, data in self.items:
-            held.values.keep(key, Value(expiry(self.ttl, now), data=data))
+            state.values.keep(key, Value(expiry(self.ttl, now), data=data))
         return True
 
 
@@ -104,6 +106,7 @@ class SetCached(Set):
     """Set values that can be had anew: an outage does not keep them for the store."""
 
     in_outage: ClassVar[InOutage] = "serve"
+    journal_name: ClassVar[str | None] = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ class Unlink(ValueOp[None]):
         keys: Where they are.
     """
 
+    writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str] = "Unlink"
 
     keys: tuple[str, ...]
 
@@ -125,10 +130,10 @@ class Unlink(ValueOp[None]):
     def decode(self, reply: list[int]) -> None:
         """Return nothing."""
 
-    def run(self, held: Held, now: int) -> None:
+    def run(self, state: LocalState, now: int) -> None:
         """Let go of each."""
         for key in self.keys:
-            held.values.drop(key)
+            state.values.drop(key)
 
 
 @dataclass(frozen=True)
@@ -149,13 +154,13 @@ class Exists(ValueOp[bool]):
         """Tell whether it is there."""
         return reply[0] > 0
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Look."""
-        return held.values.find(self.keys[0]) is not None
+        return state.values.find(self.keys[0]) is not None
 
 
 @dataclass(frozen=True)
-class Left(ValueOp[int | None]):
+class Ttl(ValueOp[int | None]):
     """Tell how many milliseconds a value lives on: None where it does not expire, 0 where there is none.
 
     Args:
@@ -172,10 +177,10 @@ class Left(ValueOp[int | None]):
         """Read the time, which is -1 where there is no expiry, and -2 where there is no value."""
         return {-1: None, -2: 0}.get(reply[0], reply[0])
 
-    def run(self, held: Held, now: int) -> int | None:
+    def run(self, state: LocalState, now: int) -> int | None:
         """Look."""
-        value = held.values.find(self.keys[0])
-        return 0 if value is None else value.left(now)
+        value = state.values.find(self.keys[0])
+        return 0 if value is None else value.ttl_ms(now)
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,9 @@ class Expire(ValueOp[bool]):
     """
 
     atomic: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str] = "Expire"
 
     keys: tuple[str]
     ttl: int | None
@@ -203,10 +210,10 @@ class Expire(ValueOp[bool]):
         """Tell whether there is a value."""
         return reply[0] > 0
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Set the expiry."""
-        if (value := held.values.find(self.keys[0])) is None:
+        if (value := state.values.find(self.keys[0])) is None:
             return False
         value.expires = expiry(self.ttl, now)
-        held.values.keep(self.keys[0], value)
+        state.values.keep(self.keys[0], value)
         return True

@@ -8,19 +8,18 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.ops.base import Command, InOutage, Script
-from langchain_memstore.ops.expiring import Value
-from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.kv import ValueOp
+from langchain_memstore.ops.state import LocalState, Value
 
 
-class Window(NamedTuple):
+class LimiterState(NamedTuple):
     """What there is of a moving window."""
 
     counted: bool
     """Whether the hit was counted."""
     hits: int
     """How many hits the window holds."""
-    left: int
+    ttl_ms: int
     """Milliseconds until its oldest hit leaves it."""
 
 
@@ -47,7 +46,7 @@ def _bytes(script: bytes | str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Hit(ValueOp[Window]):
+class Hit(ValueOp[LimiterState]):
     """Count a hit, where a moving window has room for it, or only look.
 
     A hit whose reply is lost may count twice: never do too many pass. A limit that the process keeps for itself is
@@ -61,6 +60,7 @@ class Hit(ValueOp[Window]):
     """
 
     script: ClassVar[Script] = _Counting("hit", "values")
+    writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
 
     keys: tuple[str]
@@ -72,15 +72,15 @@ class Hit(ValueOp[Window]):
         """Return the key and what the script takes."""
         return (1, *self.keys, self.most, self.per, int(self.count))
 
-    def decode(self, reply: list[Any]) -> Window:
+    def decode(self, reply: list[Any]) -> LimiterState:
         """Read the numbers."""
-        counted, hits, left = reply
-        return Window(counted == 1, hits, left)
+        counted, hits, ttl_ms = reply
+        return LimiterState(counted == 1, hits, ttl_ms)
 
-    def run(self, held: Held, now: int) -> Window:
+    def run(self, state: LocalState, now: int) -> LimiterState:
         """Do as the scripts of `limits` do; a hit leaves its window when more than its seconds have passed."""
         key, length = self.keys[0], self.per * 1000
-        value = held.leases.find(key) or Value(data=deque())
+        value = state.leases.find(key) or Value(data=deque())
         times: deque[int] = value.data
         while times and times[-1] < now - length:
             times.pop()
@@ -88,5 +88,5 @@ class Hit(ValueOp[Window]):
         if counted:
             times.appendleft(now)
             value.expires = now + length + 1
-            held.leases.keep(key, value)
-        return Window(counted, len(times), times[-1] + length - now if times else 0)
+            state.leases.keep(key, value)
+        return LimiterState(counted, len(times), times[-1] + length - now if times else 0)

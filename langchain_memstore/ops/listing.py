@@ -8,36 +8,13 @@ from typing import Any, ClassVar
 
 from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
+from langchain_memstore.models import SessionInfo
 from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.state import LocalState
 
 
 @dataclass(frozen=True)
-class SessionInfo:
-    """What is known of a session without reading its messages."""
-
-    session_id: str
-    """Which conversation."""
-    messages: int
-    """How many messages the window holds."""
-    turns: int
-    """The turn counter."""
-    total: int
-    """How many messages were ever appended."""
-    ttl: float | None
-    """Seconds until the session expires; None: it does not."""
-    evicted: int
-    """How many messages wait to be summarised."""
-    summary: bool
-    """Whether the session has a summary."""
-    created: datetime
-    """When the session was first written to."""
-    updated: datetime
-    """When the session was last written to."""
-
-
-@dataclass(frozen=True)
-class Page:
+class ScanPage:
     """One page of a listing."""
 
     cursor: int
@@ -47,7 +24,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Scan(Op[Page]):
+class Scan(Op[ScanPage]):
     """List a page of names: of sessions, or of values.
 
     A listing sees every name that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/).
@@ -58,6 +35,7 @@ class Scan(Op[Page]):
         count: About how many keys the server looks at for one page.
     """
 
+    scans: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "serve"
 
     pattern: SessionPattern
@@ -68,10 +46,10 @@ class Scan(Op[Page]):
         """Return one SCAN."""
         return [("SCAN", self.cursor, "MATCH", self.pattern.scan_pattern(), "COUNT", self.count)]
 
-    def decode(self, reply: list[Any]) -> Page:
+    def decode(self, reply: list[Any]) -> ScanPage:
         """Read the names out of the keys."""
         cursor, keys = reply[0]
-        return Page(int(cursor), tuple(name for name in map(self._name, keys) if name))
+        return ScanPage(int(cursor), tuple(name for name in map(self._name, keys) if name))
 
     def _name(self, key: bytes) -> str | None:
         try:
@@ -79,11 +57,11 @@ class Scan(Op[Page]):
         except UnicodeDecodeError:  # somebody else's key
             return None
 
-    def run(self, held: Held, now: int) -> Page:
+    def run(self, state: LocalState, now: int) -> ScanPage:
         """List all names as one page."""
         if self.cursor:
             raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
-        return Page(0, tuple(name for key in held if (name := self.pattern.name(key))))
+        return ScanPage(0, tuple(name for key in state if (name := self.pattern.name(key))))
 
 
 @dataclass(frozen=True)
@@ -117,7 +95,7 @@ class Stats(Op[list[SessionInfo]]):
         """Read six replies for each session."""
         found = []
         for at, keys in enumerate(self.sessions):
-            (total, created, updated), messages, evicted, turns, summary, left = reply[at * 6 : at * 6 + 6]
+            (total, created, updated), messages, evicted, turns, summary, ttl_ms = reply[at * 6 : at * 6 + 6]
             if created is None:
                 continue
             try:
@@ -127,7 +105,7 @@ class Stats(Op[list[SessionInfo]]):
                     evicted=evicted,
                     turns=int(turns or 0),
                     total=int(total or 0),
-                    ttl=left / 1000 if left >= 0 else None,
+                    ttl=ttl_ms / 1000 if ttl_ms >= 0 else None,
                     summary=bool(summary),
                     created=_time(int(created)),
                     updated=_time(int(updated)),
@@ -137,20 +115,20 @@ class Stats(Op[list[SessionInfo]]):
             found.append(info)
         return found
 
-    def run(self, held: Held, now: int) -> list[SessionInfo]:
+    def run(self, state: LocalState, now: int) -> list[SessionInfo]:
         """Look each session up."""
         found = []
         for keys in self.sessions:
-            if session := held.sessions.find(keys):
-                left = session.left(now)
+            if session := state.sessions.find(keys):
+                ttl_ms = session.ttl_ms(now)
                 found.append(
                     SessionInfo(
                         session_id=keys.session_id,
                         messages=len(session.messages),
-                        evicted=session.waiting,
+                        evicted=session.evicted_count,
                         turns=session.turns,
                         total=session.total,
-                        ttl=None if left is None else left / 1000,
+                        ttl=None if ttl_ms is None else ttl_ms / 1000,
                         summary=bool(session.summary),
                         created=_time(session.created),
                         updated=_time(session.updated),

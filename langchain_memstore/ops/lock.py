@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
-from langchain_memstore.ops.expiring import Value
-from langchain_memstore.ops.held import Held
 from langchain_memstore.ops.kv import ValueOp
-from langchain_memstore.ops.once import ValueScript, recall, remember
+from langchain_memstore.ops.kv_scripts import ValueScript, find_result, record_result
+from langchain_memstore.ops.state import LocalState, Value
 
 R = TypeVar("R")
 
 
 class LockOp(ValueScript[R]):
-    """An operation on a lock; its batch id is the token of whoever asks."""
+    """An operation on a lock; its write id is the token of whoever asks."""
 
+    writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
 
-    def has(self, held: Held) -> bool:
+    def has(self, state: LocalState) -> bool:
         """Tell whether the token has the lock."""
-        lock = held.leases.find(self.keys[0])
-        return lock is not None and lock.data == self.batch
+        lock = state.leases.find(self.keys[0])
+        return lock is not None and lock.data == self.write_id
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Acquire(LockOp[int]):
 
     Args:
         keys: The lock; see `ValueScript`.
-        batch: The token.
-        ttl: Milliseconds for which it is held.
+        write_id: The token.
+        ttl: Milliseconds for which it is state.
     """
 
     script: ClassVar[Script] = Script("acquire", "values")
 
     keys: tuple[str, str]
-    batch: str
+    write_id: str
     ttl: int
 
     def values(self) -> tuple[Argument, ...]:
@@ -54,15 +54,15 @@ class Acquire(LockOp[int]):
         """Return the time that is left."""
         return reply
 
-    def run(self, held: Held, now: int) -> int:
+    def run(self, state: LocalState, now: int) -> int:
         """Hold the token."""
-        if recall(held, self) is not None:
+        if find_result(state, self) is not None:
             return -1
-        lock = held.leases.find(self.keys[0])
-        if lock is not None and lock.data != self.batch:
-            left = lock.left(now)
-            return -1 if left is None else left
-        held.leases.keep(self.keys[0], Value(now + self.ttl, data=self.batch))
+        lock = state.leases.find(self.keys[0])
+        if lock is not None and lock.data != self.write_id:
+            ttl_ms = lock.ttl_ms(now)
+            return -1 if ttl_ms is None else ttl_ms
+        state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.write_id))
         return 0
 
 
@@ -72,14 +72,14 @@ class Extend(LockOp[bool]):
 
     Args:
         keys: The lock; see `ValueScript`.
-        batch: The token.
+        write_id: The token.
         ttl: Milliseconds from now.
     """
 
     script: ClassVar[Script] = Script("extend", "values")
 
     keys: tuple[str, str]
-    batch: str
+    write_id: str
     ttl: int
 
     def values(self) -> tuple[Argument, ...]:
@@ -87,13 +87,13 @@ class Extend(LockOp[bool]):
         return (self.ttl,)
 
     def decode(self, reply: int) -> bool:
-        """Tell whether it is held."""
+        """Tell whether it is state."""
         return reply == 1
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Put the expiry off."""
-        if self.has(held):
-            held.leases.keep(self.keys[0], Value(now + self.ttl, data=self.batch))
+        if self.has(state):
+            state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.write_id))
             return True
         return False
 
@@ -120,9 +120,9 @@ class Owns(ValueOp[bool]):
         """Compare the token."""
         return bool(reply[0] == self.token.encode())
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Compare the token."""
-        lock = held.leases.find(self.keys[0])
+        lock = state.leases.find(self.keys[0])
         return lock is not None and bool(lock.data == self.token)
 
 
@@ -132,24 +132,24 @@ class GiveUp(LockOp[bool]):
 
     Args:
         keys: The lock; see `ValueScript`.
-        batch: The token.
+        write_id: The token.
     """
 
     script: ClassVar[Script] = Script("give_up", "values")
 
     keys: tuple[str, str]
-    batch: str
+    write_id: str
 
     def decode(self, reply: int) -> bool:
-        """Tell whether it was held."""
+        """Tell whether it was state."""
         return reply == 1
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Forget the token."""
-        if (done := recall(held, self)) is not None:
+        if (done := find_result(state, self)) is not None:
             return done == "1"
-        had = self.has(held)
+        had = self.has(state)
         if had:
-            held.leases.drop(self.keys[0])
-        remember(held, self, "1" if had else "0", now)
+            state.leases.drop(self.keys[0])
+        record_result(state, self, "1" if had else "0", now)
         return had

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.held import Held
+from langchain_memstore.ops.base import Command, InOutage, MirrorEffect, Op
 from langchain_memstore.ops.session import SessionOp, Touch
-from langchain_memstore.ops.sessions import Session, worn
+from langchain_memstore.ops.state import LocalState, Session, worn
 
 
-class Window(list[bytes]):
-    """The entries of a window that is kept from one read to the next, with what became of them when they were decoded.
-
-    Args:
-        entries: The entries, oldest first.
-        decoded: What became of entries, those of earlier windows included; None: none was decoded.
-    """
-
-    __slots__ = ("decoded",)
-
-    def __init__(self, entries: Iterable[bytes], decoded: dict[bytes, Any] | None = None) -> None:
-        super().__init__(entries)
-        self.decoded: dict[bytes, Any] = {} if decoded is None else decoded
-
-
-class SessionData(NamedTuple):
+class SessionView(NamedTuple):
     """What a read returns."""
 
     entries: list[bytes]
@@ -45,14 +28,14 @@ class SessionData(NamedTuple):
     """How many messages the summaries have covered so far."""
     lost: int = 0
     """How many messages were dropped while they waited."""
-    left: int | None = None
+    ttl_ms: int | None = None
     """Milliseconds until the session expires; None: never."""
     epoch: str = ""
     """What changes when entries are taken off, and when a session begins; empty: another package made the session."""
 
 
 @dataclass(frozen=True)
-class Read(SessionOp[SessionData]):
+class Read(SessionOp[SessionView]):
     """Read all there is of a session at one moment.
 
     Args:
@@ -63,11 +46,21 @@ class Read(SessionOp[SessionData]):
     """
 
     in_outage: ClassVar[InOutage] = "serve"
+    mirror: ClassVar[MirrorEffect] = "view"
 
     keys: SessionKeys
     ttl: int | None
     refresh: bool
     window: bool = True
+
+    def tail(self, known: SessionView, count: int) -> ReadTail | None:
+        """Return the read of what came since an earlier one; None: this one reads no entries.
+
+        Args:
+            known: What the earlier read returned.
+            count: How many entries to read from the end of the window.
+        """
+        return ReadTail(self.keys, self.ttl, self.refresh, True, known, count) if self.window else None
 
     def commands(self) -> list[Command]:
         """Return the reads of one transaction."""
@@ -81,14 +74,14 @@ class Read(SessionOp[SessionData]):
         ]
         return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
 
-    def decode(self, reply: list[Any]) -> SessionData:
+    def decode(self, reply: list[Any]) -> SessionView:
         """Read the replies."""
         *rest, window = reply if self.window else (*reply, [])
-        return self._data(rest, window)
+        return self._view(rest, window)
 
-    def _data(self, reply: list[Any], entries: list[bytes]) -> SessionData:
-        summary, turns, (total, summarized, lost, epoch), evicted, left = reply
-        return SessionData(
+    def _view(self, reply: list[Any], entries: list[bytes]) -> SessionView:
+        summary, turns, (total, summarized, lost, epoch), evicted, ttl_ms = reply
+        return SessionView(
             entries=entries,
             summary=(summary or b"").decode(),
             turns=int(turns or 0),
@@ -96,31 +89,31 @@ class Read(SessionOp[SessionData]):
             evicted=evicted,
             summarized=int(summarized or 0),
             lost=int(lost or 0),
-            left=left if left >= 0 else None,
+            ttl_ms=ttl_ms if ttl_ms >= 0 else None,
             epoch=(epoch or b"").decode(),
         )
 
-    def after(self, result: SessionData) -> Op[Any] | None:
+    def follow_up(self, result: SessionView) -> Op[Any] | None:
         """Start the TTL anew where that is due."""
-        due = self.refresh and any(result) and worn(result.left, self.ttl)
+        due = self.refresh and any(result) and worn(result.ttl_ms, self.ttl)
         return Touch(self.keys, self.ttl) if due else None
 
-    def apply(self, session: Session, now: int) -> SessionData:
+    def apply(self, session: Session, now: int) -> SessionView:
         """Copy what there is."""
-        data = SessionData(
+        view = SessionView(
             entries=session.messages.copy() if self.window else [],
             summary=session.summary,
             turns=session.turns,
             total=session.total,
-            evicted=session.waiting,
+            evicted=session.evicted_count,
             summarized=session.summarized,
             lost=session.lost,
-            left=session.left(now),
+            ttl_ms=session.ttl_ms(now),
             epoch=session.epoch,
         )
-        if self.after(data) is not None:
+        if self.follow_up(view) is not None:
             session.expire(self.ttl, now)
-        return data
+        return view
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ class ReadTail(Read):
         count: How many entries to read from the end of the window: those that are expected to be new, and a few more.
     """
 
-    known: SessionData | None = None
+    known: SessionView | None = None
     count: int = 1
 
     def commands(self) -> list[Command]:
@@ -144,29 +137,26 @@ class ReadTail(Read):
         messages = self.keys.messages
         return [*reads, ("LLEN", messages), ("LRANGE", messages, -self.count, -1)]
 
-    def decode(self, reply: list[Any]) -> SessionData:
+    def decode(self, reply: list[Any]) -> SessionView:
         """Put the window together."""
         *rest, length, tail = reply
-        data = self._data(rest, [])
+        view = self._view(rest, [])
         known = self.known
         assert known is not None
-        new = data.total - known.total
-        if not data.epoch or data.epoch != known.epoch or not 0 <= new <= len(tail):
+        new = view.total - known.total
+        if not view.epoch or view.epoch != known.epoch or not 0 <= new <= len(tail):
             return CHANGED
         window = known.entries + tail[len(tail) - new :]
         if length > len(window) or window[len(window) - len(tail) :] != tail:
             return CHANGED
-        kept = Window(window[len(window) - length :], getattr(known.entries, "decoded", None))
-        if len(kept.decoded) > 2 * length + self.count:
-            kept.decoded = {entry: kept.decoded[entry] for entry in kept if entry in kept.decoded}
-        return data._replace(entries=kept)
+        return view._replace(entries=window[len(window) - length :])
 
-    def after(self, result: SessionData) -> Op[Any] | None:
+    def follow_up(self, result: SessionView) -> Op[Any] | None:
         """Start the TTL anew where that is due."""
-        return None if result is CHANGED else super().after(result)
+        return None if result is CHANGED else super().follow_up(result)
 
 
-CHANGED = SessionData([])
+CHANGED = SessionView([])
 """What `ReadTail` returns where all is to be read."""
 
 
@@ -190,7 +180,7 @@ class ReadEntries(Op[list[bytes]]):
         """Join the two lists."""
         return reply[0] + reply[1]
 
-    def run(self, held: Held, now: int) -> list[bytes]:
+    def run(self, state: LocalState, now: int) -> list[bytes]:
         """Copy what there is."""
-        session = held.sessions.find(self.keys)
+        session = state.sessions.find(self.keys)
         return session.evicted + session.messages if session else []

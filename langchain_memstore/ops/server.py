@@ -1,47 +1,14 @@
-"""The operations that look at the server itself."""
+"""The operations that look at the server itself, and at what lies there beside the sessions, as mere keys."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, NamedTuple
 
+from langchain_memstore.models import SlowCommand, StoreInfo
 from langchain_memstore.ops.base import Command, InOutage, Op
-from langchain_memstore.ops.held import Held
-
-
-@dataclass(frozen=True)
-class StoreInfo:
-    """How what keeps the values does. None: it does not say."""
-
-    backend: Literal["redis", "local"]
-    """What keeps them."""
-    keys: int
-    """How many keys there are, of whatever kind and prefix; inside the process, sessions and values."""
-    used_memory: int
-    """Bytes in use; inside the process, of what is kept, without what Python adds."""
-    peak_memory: int | None
-    """The most bytes that ever were in use."""
-    clients: int | None
-    """How many connections there are."""
-    commands_per_second: int
-    """How much is being done."""
-    hit_rate: float | None
-    """Which part of the values that were asked for there were, from 0 to 1, since the start; None: nothing was."""
-
-
-@dataclass(frozen=True)
-class SlowCommand:
-    """A command that took long; inside the process, an operation."""
-
-    number: int
-    """Its number; of one server, a later one is greater."""
-    at: datetime
-    """When it was done."""
-    seconds: float
-    """How long it took."""
-    command: str
-    """What it was; Redis leaves out what is long."""
+from langchain_memstore.ops.state import LocalState
 
 
 @dataclass(frozen=True)
@@ -76,18 +43,18 @@ class Info(Op[StoreInfo]):
             hit_rate=_rate(total(b"keyspace_hits"), total(b"keyspace_misses")),
         )
 
-    def run(self, held: Held, now: int) -> StoreInfo:
+    def run(self, state: LocalState, now: int) -> StoreInfo:
         """Count what the process holds."""
-        activity = held.activity
+        activity = state.activity
         texts = (
             text
-            for _, session in held.sessions.items()
+            for _, session in state.sessions.items()
             for text in (*session.messages, *session.evicted, session.summary)
         )
         return StoreInfo(
             backend="local",
-            keys=len(held.sessions) + len(held.values),
-            used_memory=sum(map(len, texts)) + sum(len(key) + len(value.data) for key, value in held.values.items()),
+            keys=len(state.sessions) + len(state.values),
+            used_memory=sum(map(len, texts)) + sum(len(key) + len(value.data) for key, value in state.values.items()),
             peak_memory=None,
             clients=None,
             commands_per_second=activity.per_second(now),
@@ -127,14 +94,142 @@ class SlowLog(Op[list[SlowCommand]]):
         ]
         return sorted(slow, key=lambda entry: entry.at, reverse=True)[: self.most]
 
-    def run(self, held: Held, now: int) -> list[SlowCommand]:
-        """Read what was noted."""
-        noted = list(held.activity.slow)[: -self.most - 1 : -1]
-        return [
-            SlowCommand(slow.number, datetime.fromtimestamp(slow.at / 1000, timezone.utc), slow.seconds, slow.name)
-            for slow in noted
-        ]
+    def run(self, state: LocalState, now: int) -> list[SlowCommand]:
+        """Find nothing: nothing that runs inside the process is slow, nor noted."""
+        return []
 
 
 def _rate(hits: int, misses: int) -> float | None:
     return hits / (hits + misses) if hits + misses else None
+
+
+class KeyPage(NamedTuple):
+    """One page of keys."""
+
+    cursor: int
+    """Where the next page starts; 0: there is none."""
+    keys: tuple[bytes, ...]
+    """The keys; SCAN may find one more than once."""
+
+
+@dataclass(frozen=True)
+class ScanKeys(Op[KeyPage]):
+    """List a page of keys.
+
+    Args:
+        pattern: A Redis pattern.
+        cursor: Where the page starts; 0: at the beginning.
+        kind: Of which type of Redis; None: of any.
+        count: About how many keys the server looks at for one page.
+    """
+
+    scans: ClassVar[bool] = True
+    in_outage: ClassVar[InOutage] = "refuse"
+
+    pattern: str
+    cursor: int = 0
+    kind: str | None = None
+    count: int = 500
+
+    def commands(self) -> list[Command]:
+        """Return one SCAN."""
+        kind = () if self.kind is None else ("TYPE", self.kind)
+        return [("SCAN", self.cursor, "MATCH", self.pattern, "COUNT", self.count, *kind)]
+
+    def decode(self, reply: list[Any]) -> KeyPage:
+        """Return the keys."""
+        cursor, keys = reply[0]
+        return KeyPage(int(cursor), tuple(keys))
+
+    def run(self, state: LocalState, now: int) -> KeyPage:
+        """Find no keys."""
+        return KeyPage(0, ())
+
+
+class Kept(NamedTuple):
+    """What a key holds."""
+
+    value: Any
+    """The value; None: there is no such key any more."""
+    ttl_ms: int | None
+    """Milliseconds until the key expires; None: never."""
+
+
+@dataclass(frozen=True)
+class ReadList(Op[Kept]):
+    """Read a list, with its TTL, at one moment.
+
+    Args:
+        key: Where it is.
+    """
+
+    in_outage: ClassVar[InOutage] = "refuse"
+
+    key: bytes
+
+    def commands(self) -> list[Command]:
+        """Return the reads of one transaction."""
+        return [("LRANGE", self.key, 0, -1), ("PTTL", self.key)]
+
+    def decode(self, reply: list[Any]) -> Kept:
+        """Return the entries as they lie there."""
+        return Kept(reply[0] or None, _ttl_ms(reply[1]))
+
+    def run(self, state: LocalState, now: int) -> Kept:
+        """Find nothing."""
+        return Kept(None, None)
+
+
+@dataclass(frozen=True)
+class ReadDocuments(Op[list[Kept]]):
+    """Read JSON documents, with their TTLs; it takes a server with the JSON module, as Redis Stack and Redis 8 have it.
+
+    Args:
+        documents: Their keys.
+    """
+
+    atomic: ClassVar[bool] = False
+    in_outage: ClassVar[InOutage] = "refuse"
+
+    documents: tuple[bytes, ...]
+
+    def commands(self) -> list[Command]:
+        """Return two reads for each document."""
+        return [command for key in self.documents for command in (("JSON.GET", key), ("PTTL", key))]
+
+    def decode(self, reply: list[Any]) -> list[Kept]:
+        """Return the JSON texts."""
+        return [Kept(text, _ttl_ms(reply_ms)) for text, reply_ms in zip(reply[::2], reply[1::2], strict=True)]
+
+    def run(self, state: LocalState, now: int) -> list[Kept]:
+        """Find nothing."""
+        return [Kept(None, None) for _ in self.documents]
+
+
+@dataclass(frozen=True)
+class Ask(Op[Any]):
+    """Ask the server about itself, or one of the nodes of a cluster; None where there is no server.
+
+    Args:
+        command: What to ask, and nothing that changes anything: `("INFO",)`.
+    """
+
+    in_outage: ClassVar[InOutage] = "refuse"
+
+    command: Command
+
+    def commands(self) -> list[Command]:
+        """Return the command."""
+        return [self.command]
+
+    def decode(self, reply: list[Any]) -> Any:
+        """Return the answer."""
+        return reply[0]
+
+    def run(self, state: LocalState, now: int) -> Any:
+        """Answer nothing."""
+        return None
+
+
+def _ttl_ms(milliseconds: int) -> int | None:
+    return milliseconds if milliseconds >= 0 else None

@@ -8,10 +8,9 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, InOutage, Op, Script
-from langchain_memstore.ops.batches import new_batch
-from langchain_memstore.ops.held import Held
-from langchain_memstore.ops.sessions import Session
+from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Op, Script
+from langchain_memstore.ops.state import LocalState, Session
+from langchain_memstore.ops.write_ids import new_write_id
 from langchain_memstore.window import Bounds, bounded_start
 
 R = TypeVar("R")
@@ -22,38 +21,40 @@ class SessionOp(Op[R]):
 
     keys: SessionKeys
 
-    def run(self, held: Held, now: int) -> R:
+    def run(self, state: LocalState, now: int) -> R:
         """Apply the operation to its session."""
-        session = held.sessions.open(self.keys)
+        session = state.sessions.open(self.keys)
         result = self.apply(session, now)
-        held.sessions.keep(self.keys, session)
+        state.sessions.keep(self.keys, session)
         return result
 
     @abstractmethod
     def apply(self, session: Session, now: int) -> R:
         """Do the operation on a session that the process holds; the time is in milliseconds."""
 
-    def follow(self, session: Session, now: int) -> None:
+    def reapply(self, session: Session, now: int) -> None:
         """Do to a session what the operation has done to it elsewhere."""
         self.apply(session, now)
 
 
 class SessionScript(SessionOp[R]):
-    """An operation on one session that is a script, and is done once for each batch id."""
+    """An operation on one session that is a script, and is done once for each write id."""
 
     in_outage: ClassVar[InOutage] = "journal"
+    writes: ClassVar[bool] = True
+    mirror: ClassVar[MirrorEffect] = "write"
 
     keys: SessionKeys
     ttl: int | None
-    batch: str
+    write_id: str
 
     def __post_init__(self) -> None:
-        if not self.batch:
-            object.__setattr__(self, "batch", new_batch(self.keys))
+        if not self.write_id:
+            object.__setattr__(self, "write_id", new_write_id(self.keys))
 
     def arguments(self) -> Command:
         """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
-        return (5, *self.keys.siblings(), self.batch, "" if self.ttl is None else self.ttl, *self.values())
+        return (5, *self.keys.siblings, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
 
     def values(self) -> tuple[Argument, ...]:
         """Return the operation's own arguments."""
@@ -71,7 +72,7 @@ class Appended(NamedTuple):
     """The turn counter."""
     dropped: int
     """How many messages this append pushed out of the window."""
-    waiting: int
+    evicted: int
     """How many messages wait to be summarised."""
     lost: int
     """How many messages this append dropped of those that waited."""
@@ -88,16 +89,18 @@ class Append(SessionScript[Appended]):
         entries: What to append, oldest first; at least one.
         bounds: How much the session keeps.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known; empty: a new one.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("append")
+    journal_name: ClassVar[str] = "Append"
+    mirror: ClassVar[MirrorEffect] = "append"
 
     keys: SessionKeys
     entries: tuple[bytes, ...]
     bounds: Bounds
     ttl: int | None
-    batch: str = ""
+    write_id: str = ""
 
     def started_turns(self) -> int:
         """Count the entries that start a turn."""
@@ -125,27 +128,27 @@ class Append(SessionScript[Appended]):
 
     def apply(self, session: Session, now: int) -> Appended:
         """Append to a list."""
-        done = session.recall(self.batch)
+        done = session.find_result(self.write_id)
         if done is None:
             session.messages += self.entries
             session.total += len(self.entries)
             session.turns += self.started_turns()
             session.popped.clear()
-            most_waiting = self.bounds.max_evicted
+            max_evicted = self.bounds.max_evicted
             start, lost = bounded_start(session.messages, self.bounds), 0
-            if start > 0 and most_waiting is not None:
+            if start > 0 and max_evicted is not None:
                 session.evicted += session.messages[:start]
-                lost = max(0, session.waiting - most_waiting)
-                session.drop_waiting(lost)
+                lost = max(0, session.evicted_count - max_evicted)
+                session.drop_evicted(lost)
                 session.lost += lost
             del session.messages[:start]
-            done = session.commit(self.batch, self._left(session, start, lost), self.ttl, now)
-        return self.decode((done or self._left(session, 0, 0)).encode())
+            done = session.commit(self.write_id, self._counters(session, start, lost), self.ttl, now)
+        return self.decode((done or self._counters(session, 0, 0)).encode())
 
-    def _left(self, session: Session, dropped: int, lost: int) -> str:
-        waiting = 0 if self.bounds.max_evicted is None else session.waiting
-        left = len(session.messages), session.total, session.turns, dropped, waiting, lost
-        return ",".join(map(str, (*left, session.turns - session.covered)))
+    def _counters(self, session: Session, dropped: int, lost: int) -> str:
+        evicted = 0 if self.bounds.max_evicted is None else session.evicted_count
+        counters = len(session.messages), session.total, session.turns, dropped, evicted, lost
+        return ",".join(map(str, (*counters, session.turns - session.covered)))
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,17 @@ class Pop(SessionScript[list[bytes]]):
         count: How many entries.
         turn_starts: How entries begin that start a turn.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known; empty: a new one.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("pop")
+    journal_name: ClassVar[str] = "Pop"
 
     keys: SessionKeys
     count: int
     turn_starts: tuple[bytes, ...]
     ttl: int | None
-    batch: str = ""
+    write_id: str = ""
 
     def values(self) -> tuple[Argument, ...]:
         """Return the count and what starts a turn."""
@@ -178,9 +182,9 @@ class Pop(SessionScript[list[bytes]]):
 
     def apply(self, session: Session, now: int) -> list[bytes]:
         """Take from a list."""
-        if session.recall(self.batch) is not None:
-            for batch, entries in session.popped:
-                if batch == self.batch:
+        if session.find_result(self.write_id) is not None:
+            for popped_by, entries in session.popped:
+                if popped_by == self.write_id:
                     return entries.copy()
             raise BackendError("these messages were popped before, and others came since")
         taken = session.messages[-self.count :]
@@ -189,9 +193,9 @@ class Pop(SessionScript[list[bytes]]):
         del session.messages[-self.count :]
         started = sum(entry.startswith(self.turn_starts) for entry in taken)
         session.turns = max(0, session.turns - started)
-        session.epoch = self.batch
-        session.popped = [*session.popped, (self.batch, taken)][-8:]
-        session.commit(self.batch, "", self.ttl, now)
+        session.epoch = self.write_id
+        session.popped = [*session.popped, (self.write_id, taken)][-8:]
+        session.commit(self.write_id, "", self.ttl, now)
         return taken.copy()
 
 
@@ -202,14 +206,15 @@ class RegisterTurn(SessionScript[int]):
     Args:
         keys: The session.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known; empty: a new one.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("register_turn")
+    journal_name: ClassVar[str] = "RegisterTurn"
 
     keys: SessionKeys
     ttl: int | None
-    batch: str = ""
+    write_id: str = ""
 
     def decode(self, reply: bytes) -> int:
         """Read the turn counter."""
@@ -217,10 +222,10 @@ class RegisterTurn(SessionScript[int]):
 
     def apply(self, session: Session, now: int) -> int:
         """Count one."""
-        done = session.recall(self.batch)
+        done = session.find_result(self.write_id)
         if done is None:
             session.turns += 1
-            done = session.commit(self.batch, str(session.turns), self.ttl, now)
+            done = session.commit(self.write_id, str(session.turns), self.ttl, now)
         return int(done or session.turns)
 
 
@@ -232,15 +237,16 @@ class SetSummary(SessionScript[None]):
         keys: The session.
         summary: The text.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The id by which a repetition is known; empty: a new one.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("set_summary")
+    journal_name: ClassVar[str] = "SetSummary"
 
     keys: SessionKeys
     summary: str
     ttl: int | None
-    batch: str = ""
+    write_id: str = ""
 
     def values(self) -> tuple[Argument, ...]:
         """Return the summary."""
@@ -251,11 +257,11 @@ class SetSummary(SessionScript[None]):
 
     def apply(self, session: Session, now: int) -> None:
         """Keep a string."""
-        if session.recall(self.batch) is None:
+        if session.find_result(self.write_id) is None:
             session.claim = ""
             if self.summary or session.summary:
                 session.summary = self.summary
-                session.commit(self.batch, "", self.ttl, now)
+                session.commit(self.write_id, "", self.ttl, now)
 
 
 @dataclass(frozen=True)
@@ -268,10 +274,11 @@ class Touch(SessionScript[bool]):
     """
 
     script: ClassVar[Script] = Script("touch")
+    journal_name: ClassVar[str] = "Touch"
 
     keys: SessionKeys
     ttl: int | None
-    batch: str = field(default="-", init=False)
+    write_id: str = field(default="-", init=False)
 
     def decode(self, reply: int) -> bool:
         """Tell whether the session has any key."""
@@ -291,18 +298,21 @@ class Clear(Op[bool]):
         keys: The session.
     """
 
+    writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str] = "Clear"
+    mirror: ClassVar[MirrorEffect] = "forget"
 
     keys: SessionKeys
 
     def commands(self) -> list[Command]:
         """Return one UNLINK."""
-        return [("UNLINK", *self.keys.siblings(), self.keys.lease)]
+        return [("UNLINK", *self.keys.siblings, self.keys.lease)]
 
     def decode(self, reply: list[int]) -> bool:
         """Tell whether anything was removed."""
         return reply[0] > 0
 
-    def run(self, held: Held, now: int) -> bool:
+    def run(self, state: LocalState, now: int) -> bool:
         """Let the session go."""
-        return held.sessions.drop(self.keys)
+        return state.sessions.drop(self.keys)

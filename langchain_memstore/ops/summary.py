@@ -8,13 +8,13 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
 from langchain_memstore.ops.session import SessionScript
-from langchain_memstore.ops.sessions import Session
+from langchain_memstore.ops.state import Session
 
 R = TypeVar("R")
 
 
 class SummaryScript(SessionScript[R]):
-    """A script that takes the lease's key as well; its batch id is the token of the claim.
+    """A script that takes the lease's key as well; its write id is the token of the claim.
 
     Summaries wait for an outage to end: what there is to summarise lies in the store.
     """
@@ -24,7 +24,7 @@ class SummaryScript(SessionScript[R]):
     def arguments(self) -> Command:
         """Return the keys, the token, the TTL and the operation's own arguments."""
         _, *arguments = super().arguments()
-        keys = len(self.keys.siblings())
+        keys = len(self.keys.siblings)
         return (keys + 1, *arguments[:keys], self.keys.lease, *arguments[keys:])
 
 
@@ -49,7 +49,7 @@ class Claim(SummaryScript[Claimed | None]):
         keys: The session.
         lease: Milliseconds that the claim keeps others out.
         every: How many turns must have passed since the last summary; 0: it is enough that something waits.
-        batch: The token of the claim.
+        write_id: The token of the claim.
     """
 
     script: ClassVar[Script] = Script("claim")
@@ -57,7 +57,7 @@ class Claim(SummaryScript[Claimed | None]):
     keys: SessionKeys
     lease: int
     every: int
-    batch: str = ""
+    write_id: str = ""
     ttl: None = field(default=None, init=False)
 
     def values(self) -> tuple[Argument, ...]:
@@ -73,11 +73,11 @@ class Claim(SummaryScript[Claimed | None]):
 
     def apply(self, session: Session, now: int) -> Claimed | None:
         """Note the claim."""
-        if session.claim not in ("", self.batch) and session.lease > now:
+        if session.claim not in ("", self.write_id) and session.lease > now:
             return None
         if not session.evicted or session.turns - session.covered < self.every:
             return None
-        session.claim, session.lease = self.batch, now + self.lease
+        session.claim, session.lease = self.write_id, now + self.lease
         return Claimed(session.summarized + session.lost, session.turns, session.summary, session.evicted.copy())
 
 
@@ -93,7 +93,7 @@ class Commit(SummaryScript[bool]):
         summary: The new summary.
         claimed: What the claim returned.
         ttl: Milliseconds until the session expires; None: never.
-        batch: The token of the claim.
+        write_id: The token of the claim.
     """
 
     script: ClassVar[Script] = Script("commit")
@@ -102,7 +102,7 @@ class Commit(SummaryScript[bool]):
     summary: str
     claimed: Claimed
     ttl: int | None
-    batch: str
+    write_id: str
 
     def values(self) -> tuple[Argument, ...]:
         """Return the summary and what it covers."""
@@ -114,23 +114,23 @@ class Commit(SummaryScript[bool]):
 
     def apply(self, session: Session, now: int) -> bool:
         """Set the summary."""
-        if session.recall(self.batch) is not None:
+        if session.find_result(self.write_id) is not None:
             return True
-        if session.claim != self.batch:
+        if session.claim != self.write_id:
             return False
         count = len(self.claimed.entries)
         dropped = min(count, session.summarized + session.lost - self.claimed.base)
-        session.drop_waiting(count - dropped)
+        session.drop_evicted(count - dropped)
         session.summary, session.claim, session.lease = self.summary, "", 0
         session.summarized += count
         session.lost -= dropped
         session.covered = self.claimed.turns
-        session.commit(self.batch, "", self.ttl, now)
+        session.commit(self.write_id, "", self.ttl, now)
         return True
 
-    def follow(self, session: Session, now: int) -> None:
+    def reapply(self, session: Session, now: int) -> None:
         """Set the summary, whose claim was good elsewhere."""
-        session.claim = self.batch
+        session.claim = self.write_id
         self.apply(session, now)
 
 
@@ -140,13 +140,13 @@ class Release(SummaryScript[None]):
 
     Args:
         keys: The session.
-        batch: The token of the claim.
+        write_id: The token of the claim.
     """
 
     script: ClassVar[Script] = Script("release")
 
     keys: SessionKeys
-    batch: str
+    write_id: str
     ttl: None = field(default=None, init=False)
 
     def decode(self, reply: None) -> None:
@@ -154,5 +154,5 @@ class Release(SummaryScript[None]):
 
     def apply(self, session: Session, now: int) -> None:
         """Forget the claim."""
-        if session.claim == self.batch:
+        if session.claim == self.write_id:
             session.claim, session.lease = "", 0

@@ -13,10 +13,10 @@
 call `pytest.register_assert_rewrite("langchain_memstore.testing")` in `conftest.py`.
 """
 
-from langchain_memstore.testing.faces import HOSTILE_IDS, Execute, Run
-from langchain_memstore.testing.moving import MovingConformance
 from langchain_memstore.testing.sessions import SessionConformance
+from langchain_memstore.testing.transfer import MovingConformance
 from langchain_memstore.testing.values import ValueConformance
+from langchain_memstore.testing.variants import HOSTILE_IDS, Execute, Run
 
 __all__ = ["HOSTILE_IDS", "BackendConformance", "Execute", "Run", "ValueConformance"]
 

@@ -12,12 +12,12 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops import session as ops
 from langchain_memstore.ops.listing import Stats
-from langchain_memstore.testing.faces import HOSTILE_IDS, MINUTE, Execute, Run
-from langchain_memstore.testing.talk import UNKNOWN, WRITES, Counts, SessionFaces, Talk, about, scan
+from langchain_memstore.testing.talk import UNKNOWN, WRITES, Counts, SessionVariants, Talk, about, scan
+from langchain_memstore.testing.variants import HOSTILE_IDS, MINUTE, Execute, Run
 from langchain_memstore.window import Bounds
 
 
-class SessionConformance(SessionFaces):
+class SessionConformance(SessionVariants):
     """Every operation on sessions."""
 
     def test_append_keeps_the_order_and_counts(self, talk: Talk) -> None:
@@ -159,16 +159,16 @@ class SessionConformance(SessionFaces):
         talk.append("hahaha")
         for talk.ttl in (10 * MINUTE, None, 5 * MINUTE, 90 * MINUTE):
             WRITES[write](talk)
-            assert about(talk.read().left, talk.ttl)
+            assert about(talk.read().ttl_ms, talk.ttl)
 
     def test_a_read_starts_the_ttl_anew(self, talk: Talk) -> None:
         """A read refreshes the TTL where it is asked to, and tells what it was before."""
         talk.append("h")
         for talk.ttl, before in ((10 * MINUTE, MINUTE), (None, 10 * MINUTE), (2 * MINUTE, None)):
-            assert about(talk.read(refresh=True).left, before)
-            assert about(talk.read().left, talk.ttl)
+            assert about(talk.read(refresh=True).ttl_ms, before)
+            assert about(talk.read().ttl_ms, talk.ttl)
         talk.ttl = 3 * MINUTE
-        assert about(talk.read().left, 2 * MINUTE)
+        assert about(talk.read().ttl_ms, 2 * MINUTE)
 
     @pytest.mark.parametrize("write", ["append", "register_turn", "set_summary"])
     def test_a_session_expires_whole(self, talk: Talk, write: str) -> None:
@@ -184,7 +184,7 @@ class SessionConformance(SessionFaces):
         assert (talk.read(), talk.execute(Stats((talk.keys,)))) == (UNKNOWN, [])
         talk.ttl = None
         assert talk.append("h") == Counts(messages=1, total=1, turns=1, dropped=0)
-        assert talk.read().left is None
+        assert talk.read().ttl_ms is None
 
     def test_stats(self, talk: Talk) -> None:
         """A listing tells what is known of a session, and refreshes no TTL."""

@@ -11,11 +11,11 @@ from langchain_memstore import codec
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops import session as ops
 from langchain_memstore.ops.listing import Scan
-from langchain_memstore.ops.reading import Read, SessionData
-from langchain_memstore.testing.faces import MINUTE, Execute, Faces
+from langchain_memstore.ops.reading import Read, SessionView
+from langchain_memstore.testing.variants import MINUTE, Execute, Variants
 from langchain_memstore.window import Bounds
 
-UNKNOWN = SessionData([])
+UNKNOWN = SessionView([])
 KINDS = {"h": "human", "a": "ai", "r": "tool", "f": "function", "s": "system"}  # in capitals: as json.dumps writes them
 
 
@@ -94,7 +94,7 @@ def scan(execute: Execute, pattern: SessionPattern, count: int = 500) -> set[str
     return found
 
 
-class SessionFaces(Faces):
+class SessionVariants(Variants):
     """What the suites of sessions share."""
 
     @pytest.fixture

@@ -9,20 +9,19 @@ import pytest
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import Namespace, RecordPattern, SessionKeys, SessionPattern, ValuePattern
-from langchain_memstore.ops.kv import Exists, Expire, Get, Left, Set, Unlink
+from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
+from langchain_memstore.ops.kv_scripts import HEAD, Delete, Increment, SetNew, UpdateRecord
 from langchain_memstore.ops.limit import Hit
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
-from langchain_memstore.ops.once import Delete, Increment, SetNew
-from langchain_memstore.ops.records import HEAD, UpdateRecord
 from langchain_memstore.ops.server import Info, SlowLog
 from langchain_memstore.ops.session import RegisterTurn
-from langchain_memstore.testing.faces import HOSTILE_IDS, MINUTE, Execute, Faces
 from langchain_memstore.testing.talk import scan
+from langchain_memstore.testing.variants import HOSTILE_IDS, MINUTE, Execute, Variants
 
 BIG = 2**63 - 1
 
 
-class ValueConformance(Faces):
+class ValueConformance(Variants):
     """Every operation of the key-value family, through both faces; a subclass overrides the fixture `backend`.
 
     The tests use keys of their own, with a prefix that begins with `conversation-` and goes on at random.
@@ -49,13 +48,13 @@ class ValueConformance(Faces):
     def test_time(self, execute: Execute, space: Namespace) -> None:
         """A value expires when it was told to."""
         key = (space.key("key"),)
-        assert [execute(Left(key)), execute(Expire(key, MINUTE)), execute(Expire(key, None))] == [0, False, False]
+        assert [execute(Ttl(key)), execute(Expire(key, MINUTE)), execute(Expire(key, None))] == [0, False, False]
         execute(Set(((key[0], b"1"),), MINUTE))
-        assert MINUTE - 20_000 < execute(Left(key)) <= MINUTE
-        assert execute(Expire(key, None)) and execute(Expire(key, None)) and execute(Left(key)) is None
-        assert execute(Expire(key, 2 * MINUTE)) and MINUTE < execute(Left(key)) <= 2 * MINUTE
+        assert MINUTE - 20_000 < execute(Ttl(key)) <= MINUTE
+        assert execute(Expire(key, None)) and execute(Expire(key, None)) and execute(Ttl(key)) is None
+        assert execute(Expire(key, 2 * MINUTE)) and MINUTE < execute(Ttl(key)) <= 2 * MINUTE
         execute(Set(((key[0], b"2"),), None))
-        assert execute(Left(key)) is None
+        assert execute(Ttl(key)) is None
         execute(Expire(key, 20))
         deadline = time.monotonic() + 5
         while execute(Exists(key)) and time.monotonic() < deadline:
@@ -67,7 +66,7 @@ class ValueConformance(Faces):
         keys = space.keys("key")
         claim, rival = SetNew(keys, b"same", MINUTE), SetNew(keys, b"same", None)
         assert [execute(op) for op in (claim, rival, claim)] == [True, False, True]
-        assert execute(Left(keys[:1])) > 0
+        assert execute(Ttl(keys[:1])) > 0
         delete = Delete(keys)
         assert [execute(delete), execute(Delete(keys)), execute(rival), execute(delete)] == [True, False, True, True]
         assert execute(Get(keys[:1])) == [b"same"]
@@ -80,12 +79,12 @@ class ValueConformance(Faces):
         """A counter gets its TTL when it is made; what is none is told, and stays as it is."""
         keys = space.keys("counter")
         assert [execute(Increment(keys, 1, MINUTE)), execute(Increment(keys, 1, None))] == [1, 2]
-        assert MINUTE - 20_000 < execute(Left(keys[:1])) <= MINUTE
+        assert MINUTE - 20_000 < execute(Ttl(keys[:1])) <= MINUTE
         for data in (b"%d" % BIG, b"1.5", b"", b"007", b"text"):
             execute(Set(((keys[0], data),), None))
             with pytest.raises(BackendError, match="not a whole number of 64 bits"):
                 execute(Increment(keys, 1, MINUTE))
-            assert (execute(Get(keys[:1])), execute(Left(keys[:1]))) == ([data], None)
+            assert (execute(Get(keys[:1])), execute(Ttl(keys[:1]))) == ([data], None)
 
     def test_listing(self, execute: Execute, space: Namespace) -> None:
         """A listing has the values of its namespace, and of those the ones that match."""
@@ -106,7 +105,7 @@ class ValueConformance(Faces):
         execute(Set(((key, HEAD + b'then","data":1}'),), None))
         assert execute(update) and execute(update)
         assert execute(Get((key,))) == [HEAD + b'then","data":2}']
-        assert MINUTE - 20_000 < execute(Left((key,))) <= MINUTE
+        assert MINUTE - 20_000 < execute(Ttl((key,))) <= MINUTE
         pattern = RecordPattern(space.prefix, conversation_id="c")
         assert scan(execute, pattern) == {key} and pattern.parse(key) == ("c", "TYPE")
         execute(Set(((key, b'{"data":1}'),), None))
@@ -130,7 +129,7 @@ class ValueConformance(Faces):
         look, hit = Hit(keys, 3, 60, count=False), Hit(keys, 3, 60)
         assert execute(look) == (False, 0, 0)
         assert [execute(hit)[:2] for _ in range(4)] == [(True, 1), (True, 2), (True, 3), (False, 3)]
-        assert execute(look)[:2] == (False, 3) and 40_000 < execute(look).left <= 60_000
+        assert execute(look)[:2] == (False, 3) and 40_000 < execute(look).ttl_ms <= 60_000
 
     def test_what_is_known_of_the_store(self, execute: Execute, space: Namespace) -> None:
         """It tells what it holds, of all its parts."""

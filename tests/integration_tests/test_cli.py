@@ -21,7 +21,7 @@ from waiting import wait_until
 
 from langchain_memstore import Memstore
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.moving import Restore, SessionState
+from langchain_memstore.ops.transfer import Restore, SessionDump
 
 from .servers import PASSWORD, USER, Server, every_server
 from .test_server_state import dump
@@ -424,7 +424,7 @@ def test_the_doctor_finds_what_went_wrong_with_sessions(memstore: Run, store: Me
     history = {name: store.history(name) for name in ("ttl", "siblings", "half", "entries", "results", "late", "types")}
     for each in history.values():
         each.add_user_message("hi")
-    for key in history["ttl"].keys.siblings():
+    for key in history["ttl"].keys.siblings:
         admin.persist(key)
     admin.expire(history["siblings"].keys.turns, 50)
     admin.persist(history["half"].keys.messages)
@@ -463,7 +463,7 @@ def test_the_doctor_finds_what_went_wrong_with_sessions(memstore: Run, store: Me
 
 
 def test_the_doctor_finds_what_was_lost(memstore: Run, store: Memstore) -> None:
-    state = SessionState((), total=3, lost=2, left=10**8)
+    state = SessionDump((), total=3, lost=2, ttl_ms=10**8)
     store._backend.execute(Restore(SessionKeys("conversation", "s"), state, "x"))
     assert checks(memstore)["lost"]["sessions"] == ["s"]
 

@@ -21,7 +21,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, messag
 from waiting import wait_until
 
 from langchain_memstore import Memstore, MessageDecodeError, RedisChatMessageHistory
-from langchain_memstore.compression import is_compressed
+from langchain_memstore.codec.compression import is_compressed
 from langchain_memstore.doctor import examine
 from langchain_memstore.integrations.openai_agents import MemstoreSession
 

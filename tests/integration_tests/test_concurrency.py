@@ -214,7 +214,7 @@ def test_an_exhausted_borrowed_pool_is_waited_for(server: Server) -> None:
 
 
 def test_an_exhausted_borrowed_pool_is_not_waited_for_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langchain_memstore.backends.redis.PATIENCE", 0.1)
+    monkeypatch.setattr("langchain_memstore.backends.redis.backend.PATIENCE", 0.1)
     with redis.Redis(**plain(server)) as client:
         connection = client.connection_pool.get_connection()
         with pytest.raises(BackendUnavailable, match="Too many connections"):

@@ -10,8 +10,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from langchain_memstore.backends.connections import Borrowed, Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Borrowed, Connections
 from langchain_memstore.testing import BackendConformance, Run
 
 from .servers import PASSWORD, USER, Server, every_server

@@ -19,8 +19,8 @@ from waiting import wait_until
 
 from langchain_memstore import BackendClosed, BackendError, BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import RegisterTurn
@@ -136,7 +136,7 @@ def never(*_: object) -> float:
 async def test_connections_that_the_server_has_closed_meanwhile_are_made_anew(
     server: Server, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langchain_memstore.backends.redis.pause", never)
+    monkeypatch.setattr("langchain_memstore.backends.redis.backend.pause", never)
     async with Memstore.from_url(server.url, fallback=False) as store:
         for turn in range(1, 4):
             threads = [asyncio.to_thread(write, store) for _ in range(8)]
@@ -155,15 +155,15 @@ async def test_a_connection_that_is_marked_is_made_anew(server: Server, admin: r
         for number in range(1, 4):
             if face == "sync":
                 assert write(store) == number
-                taken = connections.pool.take()
+                taken = connections._thread_pool().acquire()
                 taken.mark_for_reconnect()
-                connections.pool.give(taken, fit=True)
+                connections._thread_pool().release(taken, healthy=True)
             else:
                 assert await awrite(store) == number
-                pool = await connections.async_pool()
-                taken = await pool.take()
+                pool = (await connections._loop_connections())._pool
+                taken = await pool.acquire()
                 taken.mark_for_reconnect()
-                await pool.give(taken, fit=True)
+                await pool.release(taken, healthy=True)
     assert admin.info("stats")["total_connections_received"] >= 3 + 1  # the admin's
 
 

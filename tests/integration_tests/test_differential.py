@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from langchain_memstore import BackendError, codec
-from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Scan, Stats
-from langchain_memstore.ops.moving import Dump, Restore, SessionState
-from langchain_memstore.ops.reading import Read, SessionData
+from langchain_memstore.ops.reading import Read, SessionView
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
+from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.window import Bounds
 
 from .servers import Server, every_server
@@ -117,7 +117,7 @@ class BothBackends(RuleBasedStateMachine):
         write: bool,
     ) -> None:
         entries = tuple(b'{"type":"human","data":"restored %d"}' % number for number in range(waiting + messages))
-        state = SessionState(entries[waiting:], entries[:waiting], summary, turns, 9, 1, 1, 1, left=ttl)
+        state = SessionDump(entries[waiting:], entries[:waiting], summary, turns, 9, 1, 1, 1, ttl_ms=ttl)
         self.do(Restore(keys, state, origin, replace, write))
 
     @rule(keys=sessions, ttl=ttls)
@@ -156,7 +156,7 @@ class BothBackends(RuleBasedStateMachine):
     def pass_time(self, milliseconds: int) -> None:
         self.passed += milliseconds / 1000
         for keys in SESSIONS:
-            self.admin.eval(PASS_TIME, 5, keys.meta, *set(keys.siblings()) - {keys.meta}, milliseconds)
+            self.admin.eval(PASS_TIME, 5, keys.meta, *set(keys.siblings) - {keys.meta}, milliseconds)
 
     @invariant()
     def sessions_are_the_same(self) -> None:
@@ -173,7 +173,7 @@ class BothBackends(RuleBasedStateMachine):
     def siblings_expire_together(self) -> None:
         for keys in SESSIONS:
             with self.admin.pipeline() as pipeline:
-                for key in keys.siblings():
+                for key in keys.siblings:
                     pipeline.pttl(key)
                 lefts = [left for left in pipeline.execute() if left != -2]
             assert not lefts or max(lefts) - min(lefts) <= 1
@@ -185,10 +185,10 @@ def _answer(backend: LocalBackend | RedisBackend, op: Op[Any]) -> Any:
         result = backend.execute(op)
     except BackendError:
         return BackendError
-    if isinstance(result, SessionData):
-        return result._replace(left=_roughly(result.left, HOUR))
-    if isinstance(result, SessionState):
-        return replace(result, left=_roughly(result.left, HOUR), created=None, updated=None)
+    if isinstance(result, SessionView):
+        return result._replace(ttl_ms=_roughly(result.ttl_ms, HOUR))
+    if isinstance(result, SessionDump):
+        return replace(result, ttl_ms=_roughly(result.ttl_ms, HOUR), created=None, updated=None)
     if isinstance(op, Stats):
         return [(i.session_id, i.messages, i.turns, i.total, i.summary, _roughly(i.ttl, HOUR / 1000)) for i in result]
     return result

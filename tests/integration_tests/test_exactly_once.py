@@ -12,8 +12,8 @@ from redis.retry import Retry
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.connections import Borrowed, Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Borrowed, Connections
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Pop, RegisterTurn, SetSummary

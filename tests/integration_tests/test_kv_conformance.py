@@ -12,10 +12,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from langchain_memstore import Memstore
-from langchain_memstore.backends.cluster import ClusterBackend
-from langchain_memstore.backends.connections import Borrowed, Connections
-from langchain_memstore.backends.nodes import Cluster
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.cluster import ClusterBackend
+from langchain_memstore.backends.redis.connections import Borrowed, Connections
+from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.testing import Run, ValueConformance
 
 from .servers import FAMILY_RIGHTS, PASSWORD, USER, Server, every_server

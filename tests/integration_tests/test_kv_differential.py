@@ -16,10 +16,10 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.keys import Namespace
 from langchain_memstore.kv import KeyValueStore, WorkingMemory
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.kv import Exists, Expire, Get, Left, Set, Unlink
+from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
+from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
 from langchain_memstore.ops.limit import Hit
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
-from langchain_memstore.ops.once import Delete, Increment, SetNew
 
 from .servers import Server, every_server
 from .worlds import PASS_TIME
@@ -158,7 +158,7 @@ class BothBackends(RuleBasedStateMachine):
             for name in NAMES:
                 key = (space.key(name),)
                 self.both(lambda store, key=key: store._backend.execute(Exists(key)))
-                self.both(lambda store, key=key: roughly(store._backend.execute(Left(key))))
+                self.both(lambda store, key=key: roughly(store._backend.execute(Ttl(key))))
         for token in TOKENS:
             self.both(lambda store, token=token: store._backend.execute(Owns(self.lock[:1], token)))
         self.both(
@@ -198,5 +198,5 @@ def test_both_count_alike(family_server: Server) -> None:
         for each in (op, Hit(op.keys, op.most, op.per, count=False)):
             one, other = local.execute(each), remote.execute(each)
             assert one[:2] == other[:2]
-            assert abs(one.left - other.left) < 50
+            assert abs(one.ttl_ms - other.ttl_ms) < 50
     remote.close()

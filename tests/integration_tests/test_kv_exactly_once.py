@@ -8,13 +8,12 @@ import pytest
 
 from langchain_memstore import Memstore
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import Namespace
 from langchain_memstore.ops.kv import Get, Set, Unlink
+from langchain_memstore.ops.kv_scripts import HEAD, Delete, Increment, SetNew, UpdateRecord
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp
-from langchain_memstore.ops.once import Delete, Increment, SetNew
-from langchain_memstore.ops.records import HEAD, UpdateRecord
 from langchain_memstore.testing import Execute
 
 from .proxy import LostReplies, Proxy, RandomCuts

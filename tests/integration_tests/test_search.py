@@ -10,8 +10,8 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from langchain_memstore import Memstore
-from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.ops.base import Op
 
 from .servers import Server, every_server
@@ -59,7 +59,7 @@ async def test_what_is_found(store: Memstore, text: str, options: dict[str, obje
 async def test_no_ttl_is_refreshed(store: Memstore, admin: redis.Redis) -> None:
     history = store.history("trip")
     history.add_messages(TRIP)
-    keys = [key for key in history.keys.siblings() if admin.pexpire(key, 5000)]
+    keys = [key for key in history.keys.siblings if admin.pexpire(key, 5000)]
     assert len(keys) == 4  # all but the summary
     assert history.search("Porto") and await history.asearch("Porto")
     assert [*store.search("Porto")] and [hit async for hit in store.asearch("Porto")]

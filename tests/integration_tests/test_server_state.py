@@ -14,14 +14,14 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, messag
 
 from langchain_memstore import BackendError, BackendFull, BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Stats
-from langchain_memstore.ops.moving import Dump, Restore, SessionState
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
+from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
 
@@ -47,7 +47,7 @@ def operations(ttl: int | None = TTL) -> dict[str, Op[Any]]:
         "stats": Stats((KEYS,)),
         "clear": Clear(KEYS),
         "dump": Dump(KEYS),
-        "restore": Restore(KEYS, SessionState(ENTRIES, ENTRIES, "summary", 1, 4, left=ttl), "origin", replace=True),
+        "restore": Restore(KEYS, SessionDump(ENTRIES, ENTRIES, "summary", 1, 4, ttl_ms=ttl), "origin", replace=True),
     }
 
 
@@ -82,7 +82,7 @@ def dump(admin: redis.Redis) -> dict[bytes, bytes]:
 def expiries(admin: redis.Redis) -> list[int]:
     """Return the TTLs of the keys of the session, as far as there are such keys."""
     with admin.pipeline() as pipeline:
-        for key in KEYS.siblings():
+        for key in KEYS.siblings:
             pipeline.pttl(key)
         return [left for left in pipeline.execute() if left != -2]
 
@@ -111,7 +111,7 @@ def test_a_ttl_that_has_hardly_worn_off_is_left_alone(backend: Backend, admin: r
     for name in ("append", "pop", "register_turn", "read"):
         backend.execute(operations()[name])
     assert "cmdstat_pexpireat" not in admin.info("commandstats")
-    for key in KEYS.siblings():
+    for key in KEYS.siblings:
         admin.pexpire(key, TTL * 98 // 100)
     backend.execute(operations()["read"])
     assert admin.info("commandstats")["cmdstat_pexpireat"]["calls"] == 5

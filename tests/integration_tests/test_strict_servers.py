@@ -24,8 +24,8 @@ from langchain_memstore import (
     RedisChatMessageHistory,
 )
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.connections import Connections
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Scan

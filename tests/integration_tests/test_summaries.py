@@ -133,8 +133,8 @@ class TestClaims:
         claimed = await call(backend.execute, claim)
         await call(backend.execute, Release(history.keys, "somebody else"))
         assert await call(history.compact) is False
-        await call(backend.execute, Release(history.keys, claim.batch))
-        assert await call(backend.execute, Commit(history.keys, "late", claimed, DAY * 1000, claim.batch)) is False
+        await call(backend.execute, Release(history.keys, claim.write_id))
+        assert await call(backend.execute, Commit(history.keys, "late", claimed, DAY * 1000, claim.write_id)) is False
         assert await call(history.compact) is True
         assert where(history) == ("q1 a1", "", "q2 a2")
 
@@ -280,9 +280,9 @@ async def test_a_claim_is_void_once_another_is_made(world: LocalWorld, call: Cal
     world.pass_time(LEASE + 1)
     second = await call(backend.execute, claims[1])
     assert first == second
-    assert await call(backend.execute, Commit(keys, "late", first, DAY * 1000, claims[0].batch)) is False
-    await call(backend.execute, Release(keys, claims[0].batch))
-    assert await call(backend.execute, Commit(keys, "q1 a1", second, DAY * 1000, claims[1].batch)) is True
+    assert await call(backend.execute, Commit(keys, "late", first, DAY * 1000, claims[0].write_id)) is False
+    await call(backend.execute, Release(keys, claims[0].write_id))
+    assert await call(backend.execute, Commit(keys, "q1 a1", second, DAY * 1000, claims[1].write_id)) is True
     assert where(store.history("one")) == ("q1 a1", "", "q2 a2")
 
 
@@ -355,7 +355,7 @@ class TestLostReplies:
         keys = store.history("one").keys
         world.store(summarize="manual").history("one").add_messages(turns(1, 2))
         claim = Claim(keys, LEASE * 1000, 1)
-        commit = Commit(keys, "q1 a1", await call(backend.execute, claim), DAY * 1000, claim.batch)
+        commit = Commit(keys, "q1 a1", await call(backend.execute, claim), DAY * 1000, claim.write_id)
         assert await call(backend.execute, commit) is True
         await call(store.history("one").add_messages, turn(3))
         assert await call(backend.execute, commit) is True
@@ -457,7 +457,7 @@ class TestKeys:
         admin.eval(PASS_TIME, 0, worn * 1000)
         assert history.compact()
         with admin.pipeline() as pipeline:
-            for key in history.keys.siblings():
+            for key in history.keys.siblings:
                 pipeline.pttl(key)
             *left, evicted = pipeline.execute()
         assert max(left) - min(left) <= 1 and min(left) > 98_000
@@ -484,8 +484,8 @@ class TestKeys:
         assert claimed is not None
         ops: dict[str, Op[Any]] = {
             "claim": claim,
-            "commit": Commit(keys, "after", claimed, 100_000, claim.batch),
-            "release": Release(keys, claim.batch),
+            "commit": Commit(keys, "after", claimed, 100_000, claim.write_id),
+            "release": Release(keys, claim.write_id),
         }
         admin.delete(getattr(keys, wrong))
         admin.sadd(getattr(keys, wrong), "foreign")

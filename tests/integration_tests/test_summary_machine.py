@@ -208,7 +208,7 @@ class OneSession(RuleBasedStateMachine):
         claimed = self.do(self.backend.execute, claim)
         assert (claimed is not None) == self.may_claim(every)
         if claimed is not None:
-            self.holder, self.until = claim.batch, self.now + LEASE
+            self.holder, self.until = claim.write_id, self.now + LEASE
             self.claims.append((claim, claimed))
             assert _texts(claimed.entries) == self.waiting
 
@@ -217,15 +217,15 @@ class OneSession(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, how: str) -> None:
         """A process may come late, and even commit what it has released."""
         claim, claimed = data.draw(st.sampled_from(self.claims), label="which claim")
-        valid = self.holder == claim.batch
+        valid = self.holder == claim.write_id
         if valid:
             self.holder = ""
         if how == "release":
-            self.do(self.backend.execute, Release(self.keys, claim.batch))
+            self.do(self.backend.execute, Release(self.keys, claim.write_id))
             return
         self.claims.remove((claim, claimed))
         summary = listing(claimed.summary, codec.decode_entries(claimed.entries, "", "raise"))
-        commit = Commit(self.keys, summary, claimed, DAY * 1000, claim.batch)
+        commit = Commit(self.keys, summary, claimed, DAY * 1000, claim.write_id)
         for _ in how.split():
             assert self.do(self.backend.execute, commit) == valid
         if valid:

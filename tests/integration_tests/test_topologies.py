@@ -15,10 +15,10 @@ from redis.sentinel import Sentinel
 
 from langchain_memstore import BackendError, Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.cluster import ClusterBackend
-from langchain_memstore.backends.connections import Borrowed, Connections
-from langchain_memstore.backends.nodes import Cluster
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.cluster import ClusterBackend
+from langchain_memstore.backends.redis.connections import Borrowed, Connections
+from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import RegisterTurn
 from langchain_memstore.testing import HOSTILE_IDS, BackendConformance, Execute, Run

@@ -12,9 +12,9 @@ from langchain_core.messages import BaseMessage
 
 from langchain_memstore import Memstore
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.connections import Connections
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.backends.redis import RedisBackend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 
 from .servers import Server
 

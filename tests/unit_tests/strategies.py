@@ -27,7 +27,7 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
-from langchain_memstore.tagged import MARK
+from langchain_memstore.codec.tagged import MARK
 
 MESSAGES = (HumanMessage, AIMessage, ToolMessage, SystemMessage, ChatMessage, FunctionMessage, RemoveMessage)
 CHUNKS = (

@@ -7,7 +7,7 @@ from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_memstore.backends.breaker import FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker, pause_after
+from langchain_memstore.backends.outage.breaker import FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker, pause_after
 
 
 @given(st.integers(1, 10**9), st.floats(0, 1))
@@ -21,14 +21,14 @@ def test_each_failure_doubles_the_pause_and_a_success_ends_it() -> None:
     clock = Clock()
     clock.now = 100.0
     breaker = CircuitBreaker(clock, chance=lambda: 0)
-    assert breaker.left() == 0
+    assert breaker.remaining() == 0
     for pause in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         breaker.open()
-        assert breaker.left() == pytest.approx(pause)
+        assert breaker.remaining() == pytest.approx(pause)
         clock.now += pause / 2
-        assert breaker.left() == pytest.approx(pause / 2)
+        assert breaker.remaining() == pytest.approx(pause / 2)
         clock.now += pause
-        assert breaker.left() == 0
+        assert breaker.remaining() == 0
     breaker.close()
     breaker.open()
-    assert breaker.left() == pytest.approx(0.1)
+    assert breaker.remaining() == pytest.approx(0.1)

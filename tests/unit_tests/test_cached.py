@@ -179,7 +179,7 @@ def test_a_result_that_cannot_be_read_is_computed_anew(kv: KeyValueStore) -> Non
         return 1
 
     f()
-    value = kv._backend._held.values.find(f"conversation:kv:{{{kv.keys()[0]}}}")  # type: ignore[attr-defined]
+    value = kv._backend._state.values.find(f"conversation:kv:{{{kv.keys()[0]}}}")  # type: ignore[attr-defined]
     value.data = b"{"
     assert (f(), f()) == (1, 1)
     assert f.cache_info() == CacheInfo(hits=1, misses=2)
@@ -192,7 +192,7 @@ async def test_a_result_that_cannot_be_read_is_nobodys(kv: KeyValueStore) -> Non
         return 1
 
     await f()
-    value = kv._backend._held.values.find(f"conversation:kv:{{{kv.keys()[0]}}}")  # type: ignore[attr-defined]
+    value = kv._backend._state.values.find(f"conversation:kv:{{{kv.keys()[0]}}}")  # type: ignore[attr-defined]
     value.data = b"{"
     first, second = asyncio.create_task(f()), asyncio.create_task(f())
     await asyncio.sleep(0.005)

@@ -21,7 +21,7 @@ from langchain_memstore.cli import main
 from langchain_memstore.cli.app import masked
 from langchain_memstore.integrations.importers import export_conversations
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.moving import Restore, SessionState
+from langchain_memstore.ops.transfer import Restore, SessionDump
 
 COMMANDS = ("sessions", "show", "search", "stats", "doctor", "export", "import", "clear", "worker", "demo")
 TALK = converse([[1, 0], [2, 1, 0], [0]])
@@ -282,7 +282,7 @@ def test_what_messages_hold_does_not_command_the_terminal(memstore: Run, store: 
 
 
 def test_show_tells_what_cannot_be_read(memstore: Run, store: Memstore) -> None:
-    store._backend.execute(Restore(SessionKeys("conversation", "s"), SessionState((b"text",), total=1), "x"))
+    store._backend.execute(Restore(SessionKeys("conversation", "s"), SessionDump((b"text",), total=1), "x"))
     assert "[entry 0 cannot be read: not a message" in memstore("show", "s").out
 
 
@@ -413,16 +413,16 @@ def test_doctor_finds_nothing_in_a_store_that_is_well(memstore: Run, store: Mems
 @pytest.mark.parametrize(
     ("state", "name"),
     [
-        (SessionState((b"text",), total=1, left=9**9), "entries"),
-        (SessionState((), (b"text",), total=1, left=9**9), "entries"),
-        (SessionState((b'{"type":"tool","data":{"content":"","tool_call_id":"1"}}',), total=1, left=9**9), "results"),
-        (SessionState((), total=3, lost=2, left=9**9), "lost"),
-        (SessionState((), (b'{"type":"human","data":{"content":""}}',), turns=12, covered=2, left=9**9), "summaries"),
-        (SessionState((), total=1), "ttl"),
+        (SessionDump((b"text",), total=1, ttl_ms=9**9), "entries"),
+        (SessionDump((), (b"text",), total=1, ttl_ms=9**9), "entries"),
+        (SessionDump((b'{"type":"tool","data":{"content":"","tool_call_id":"1"}}',), total=1, ttl_ms=9**9), "results"),
+        (SessionDump((), total=3, lost=2, ttl_ms=9**9), "lost"),
+        (SessionDump((), (b'{"type":"human","data":{"content":""}}',), turns=12, covered=2, ttl_ms=9**9), "summaries"),
+        (SessionDump((), total=1), "ttl"),
     ],
 )
 def test_doctor_finds_what_is_wrong_with_a_session(
-    memstore: Run, store: Memstore, state: SessionState, name: str
+    memstore: Run, store: Memstore, state: SessionDump, name: str
 ) -> None:
     for number in range(12):
         store._backend.execute(Restore(SessionKeys("conversation", f"bad-{number:02}"), state, "x"))
@@ -458,8 +458,8 @@ def test_doctor_lets_pass_what_providers_accept(memstore: Run, store: Memstore) 
     legacy = AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": "{}"}})
     store.history("s", max_messages=None).add_messages([*TALK, legacy])
     for state in (
-        SessionState((), (b'{"type":"human","data":{"content":""}}',), turns=11, covered=2, left=9**9),
-        SessionState((), total=1, left=9**9),
+        SessionDump((), (b'{"type":"human","data":{"content":""}}',), turns=11, covered=2, ttl_ms=9**9),
+        SessionDump((), total=1, ttl_ms=9**9),
     ):
         store._backend.execute(Restore(SessionKeys("conversation", "t"), state, "x", replace=True))
         assert memstore("doctor").code == 0

@@ -39,10 +39,10 @@ from langchain_core.messages import (
 )
 from pydantic import create_model
 
-from langchain_memstore import codec
-from langchain_memstore.codec import MESSAGE_CLASSES, RESULTS, TURN_STARTS, decode, encode
+from langchain_memstore.codec import messages as codec
+from langchain_memstore.codec.messages import MESSAGE_CLASSES, RESULTS, TURN_STARTS, decode, encode
+from langchain_memstore.codec.tagged import _FROM_JSON, MARK
 from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
-from langchain_memstore.tagged import _FROM_JSON, MARK
 
 from .strategies import CHUNKS, MESSAGES, any_text, any_values, canonical, messages, nested, plain_leaves, plain_values
 

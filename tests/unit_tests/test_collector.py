@@ -9,12 +9,10 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from langchain_memstore import MessageDecodeError, codec
-from langchain_memstore.collector import MANY, collector_resting
+from langchain_memstore.codec.session import MANY, SessionCodec, collector_resting
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.options import Policy
-from langchain_memstore.session_codec import SessionCodec
 
-CODEC = SessionCodec(SessionKeys("conversation", "session"), Policy(on_corrupt="raise"))
+CODEC = SessionCodec(SessionKeys("conversation", "session"), on_corrupt="raise")
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_memstore import BackendError, BackendUnavailable, LocalChatMessageHistory, Memstore
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.compaction import KEPT_FAILURES, WORKERS
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.summary import Claim, Commit, Release
+from langchain_memstore.summaries.compactor import KEPT_FAILURES, WORKERS
 
 PATIENCE = 10  # seconds to wait for what happens at once
 

@@ -33,20 +33,18 @@ from langchain_memstore import (
     MissingPackage,
     RedisChatMessageHistory,
     RunnableWithHistory,
-    codec,
-    compression,
 )
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.compression import LARGEST, compress, expand, is_compressed
+from langchain_memstore.backends.outage.journal import read_op, write_op
+from langchain_memstore.codec import compression
+from langchain_memstore.codec import messages as codec
+from langchain_memstore.codec.compression import LARGEST, compress, expand, is_compressed
+from langchain_memstore.codec.session import SessionCodec
 from langchain_memstore.doctor import examine
 from langchain_memstore.integrations.importers import JsonLines, export_conversations, import_conversations
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.reading import Window
 from langchain_memstore.ops.session import Append
-from langchain_memstore.ops.written import read_op, write_op
 from langchain_memstore.options import Policy
-from langchain_memstore.recalled import decode_window
-from langchain_memstore.session_codec import SessionCodec
 
 from .strategies import MESSAGES, any_values, canonical, messages
 from .strategies import text as words
@@ -60,12 +58,12 @@ thresholds = st.none() | st.integers(1, 600)
 
 
 def coder(**options: Any) -> SessionCodec:
-    return SessionCodec(SessionKeys("p", "s"), Policy(**options))
+    return Policy(**options).session_codec(SessionKeys("p", "s"))
 
 
 def stored(store: Memstore, session_id: str = "s") -> list[bytes]:
     """The entries of a session as they lie in its store."""
-    session = store._backend._held.sessions.find(store.history(session_id).keys)  # type: ignore[attr-defined]
+    session = store._backend._state.sessions.find(store.history(session_id).keys)  # type: ignore[attr-defined]
     return [*session.evicted, *session.messages]
 
 
@@ -213,7 +211,8 @@ def test_a_bomb_takes_no_memory() -> None:
     code = """
 import resource, sys
 import zstandard
-from langchain_memstore import codec, MessageDecodeError
+from langchain_memstore import MessageDecodeError
+from langchain_memstore.codec import messages as codec
 frame = sys.stdin.buffer.read()
 zstandard.decompress(zstandard.compress(b"{}"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -368,17 +367,10 @@ def test_windows_are_as_without(given: list[list[BaseMessage]], bounds: Any, sea
     assert replace(small.snapshot(), ttl=None) == replace(plain.snapshot(), ttl=None)
 
 
-def test_a_near_cache_keeps_what_is_compressed_as_it_is() -> None:
-    window = Window([*codec.encode(TALK[:4]), *compress(codec.encode(TALK[4:]), 1)])
-    for _ in range(3):
-        assert decode_window(window) == TALK
-    assert window.decoded.keys() == {*window[:4]}
-
-
 def test_a_summary_stays_as_it_is() -> None:
     store = Memstore(LocalBackend(), compress_above=10)
     store.history("s").set_summary(LONG)
-    assert store._backend._held.sessions.find(store.history("s").keys).summary == LONG  # type: ignore[attr-defined]
+    assert store._backend._state.sessions.find(store.history("s").keys).summary == LONG  # type: ignore[attr-defined]
     for text in ('{"type":"summary",(\u00b5/\u00fd', "a,(\u00b5/\u00fd"):
         store.history("s").set_summary(text)
         assert store.history("s").summary == text
@@ -423,7 +415,7 @@ async def test_items_of_the_openai_agents_sdk() -> None:
             await session.add_items(items)
         assert await small.get_items() == await plain.get_items()
         assert await plain.get_items() == await MemstoreSession(f"{most}-200", store, max_messages=most).get_items()
-    held = store._backend._held.sessions.find(small.keys).messages  # type: ignore[attr-defined]
+    held = store._backend._state.sessions.find(small.keys).messages  # type: ignore[attr-defined]
     assert [is_compressed(entry) for entry in held] == [True] * 7 + [False]
     assert await small.pop_item() == items[-1] and await small.pop_item() == items[-2]
 
@@ -434,19 +426,19 @@ async def test_without_the_package_items_are_never_skipped(request: pytest.Fixtu
     store = Memstore(LocalBackend())
     session = MemstoreSession("s", store, compress_above=200)
     await session.add_items([{"role": "user", "content": "short"}, {"role": "user", "content": LONG}])
-    before = store._backend._held.sessions.find(session.keys).messages.copy()  # type: ignore[attr-defined]
+    before = store._backend._state.sessions.find(session.keys).messages.copy()  # type: ignore[attr-defined]
     request.getfixturevalue("no_zstandard")
     session = MemstoreSession("s", store)
     for call in (session.get_items, session.pop_item):
         with pytest.raises(MissingPackage, match=r"^session 's': its compressed messages need the zstandard package"):
             await call()
-    assert store._backend._held.sessions.find(session.keys).messages == before  # type: ignore[attr-defined]
+    assert store._backend._state.sessions.find(session.keys).messages == before  # type: ignore[attr-defined]
     assert await session.get_items(0) == []
 
 
 def test_an_operation_in_a_journal_keeps_every_byte() -> None:
     keys, policy = SessionKeys("p", "s"), Policy(compress_above=1)
-    op = Append(keys, SessionCodec(keys, policy).encode(TALK), policy.bounds, 1000)
+    op = Append(keys, policy.session_codec(keys).encode(TALK), policy.bounds, 1000)
     assert any(map(is_compressed, op.entries)) and read_op(write_op(op)) == op
 
 

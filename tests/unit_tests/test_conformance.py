@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from langchain_memstore.backends.fallback import FallbackBackend
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.testing import BackendConformance, ValueConformance
 
 from .unsteady import Unsteady, falling_back

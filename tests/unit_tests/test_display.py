@@ -42,18 +42,7 @@ from langchain_memstore import (
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.display import Page
 from langchain_memstore.display.page import duration
-from langchain_memstore.display.parts import (
-    MOST,
-    Call,
-    File,
-    Left,
-    Other,
-    Part,
-    Picture,
-    Said,
-    Thought,
-    parts,
-)
+from langchain_memstore.display.parts import MOST, Call, File, Omitted, Other, Part, Picture, Said, Thought, parts
 
 from .strategies import CHUNKS, MESSAGES, any_text, any_values, canonical, messages
 
@@ -380,7 +369,7 @@ class TestBounds:
 
     def test_a_message_of_many_parts(self) -> None:
         message = HumanMessage([{"type": "text", "text": f"part {number}"} for number in range(1000)])
-        assert parts(message)[-1] == Left(1000 - MOST)
+        assert parts(message)[-1] == Omitted(1000 - MOST)
         assert f"… {1000 - MOST} more parts" in show(message).text
         assert f"… {1000 - MOST} more parts" in text_of(message)
 

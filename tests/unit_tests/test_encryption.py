@@ -35,11 +35,11 @@ from langchain_memstore import (
     codec,
 )
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.encryption import KeyRing
+from langchain_memstore.codec.encryption import KeyRing
+from langchain_memstore.codec.session import SessionCodec
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append, Pop, SetSummary
 from langchain_memstore.options import Policy
-from langchain_memstore.session_codec import SessionCodec
 
 from .strategies import MESSAGES, any_values, canonical, messages
 
@@ -52,7 +52,7 @@ names = st.text(min_size=1, max_size=8)
 
 def coder(prefix: str = "p", session_id: str = "s", **options: Any) -> SessionCodec:
     """The codec of a session, with a key unless the options say otherwise."""
-    return SessionCodec(SessionKeys(prefix, session_id), Policy(**{"encryption_keys": [OLD], **options}))
+    return Policy(**{"encryption_keys": [OLD], **options}).session_codec(SessionKeys(prefix, session_id))
 
 
 def texts(messages: list[BaseMessage]) -> list[str]:
@@ -150,7 +150,7 @@ def test_nothing_opens_elsewhere(places: list[tuple[str, str]]) -> None:
 def test_names_of_a_place_do_not_run_into_each_other(places: list[tuple[str, ...]]) -> None:
     here, there = (KeyRing([OLD]).cipher(*place) for place in places)
     with pytest.raises(DecryptError):
-        there.open(here.seal(b"value", b"kind"), b"kind")
+        there.unseal(here.seal(b"value", b"kind"), b"kind")
 
 
 def test_a_summary_is_no_entry_and_an_entry_no_summary() -> None:
@@ -423,7 +423,7 @@ def test_nothing_in_the_store_is_in_clear(store: Memstore, backend: LocalBackend
         history.add_messages([HumanMessage(SECRET, name=SECRET, id=SECRET), AIMessage(SECRET, tool_calls=[call])])
         history.add_messages([ToolMessage(SECRET, tool_call_id=SECRET, artifact=SECRET)])
     history.pop()
-    ((_, held),) = backend._held.sessions.items()
+    ((_, held),) = backend._state.sessions.items()
     assert SECRET not in repr(held) and "summarised" not in repr(held)
     assert held.popped and held.summary and held.messages
     assert given[1] == (f"{SECRET}, summarised", [SECRET, SECRET])

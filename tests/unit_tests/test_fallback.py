@@ -28,16 +28,16 @@ from langchain_memstore import (
     Memstore,
     codec,
 )
-from langchain_memstore.backends.fallback import FallbackBackend
-from langchain_memstore.backends.journal import Journal
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.backends.outage.fallback import FallbackBackend
+from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Stats
-from langchain_memstore.ops.moving import Dump, Expiries, Restore, SessionState
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.ops.summary import Claim, Commit, Release
+from langchain_memstore.ops.transfer import Dump, Expiries, Restore, SessionDump
 from langchain_memstore.testing import BackendConformance
 from langchain_memstore.window import Bounds
 
@@ -106,7 +106,7 @@ def test_sessions_do_not_move_in_an_outage() -> None:
     backend.execute(append("before"))
     primary.mode = "down"
     backend.execute(append("during"))
-    for op in (Dump(KEYS), Expiries(KEYS), Restore(KEYS, SessionState(()), "x", replace=True)):
+    for op in (Dump(KEYS), Expiries(KEYS), Restore(KEYS, SessionDump(()), "x", replace=True)):
         with pytest.raises(BackendUnavailable):
             backend.execute(op)
     primary.mode = "up"
@@ -118,7 +118,7 @@ def test_what_is_known_of_a_session_is_forgotten_when_it_is_replaced() -> None:
     primary, backend = unsteady()
     backend.execute(append("before"))
     backend.execute(READ)
-    backend.execute(Restore(KEYS, SessionState((), total=7), "x", replace=True))
+    backend.execute(Restore(KEYS, SessionDump((), total=7), "x", replace=True))
     primary.mode = "down"
     assert backend.execute(append("during")).messages == 1
     primary.mode = "up"
@@ -166,9 +166,9 @@ def test_the_context_is_kept_with_all_that_is_known_of_the_session() -> None:
     assert (healthy.evicted, healthy.total, healthy.turns) == (2, 5, 5)
     primary.mode = "down"
     known = backend.execute(READ)
-    assert known._replace(left=0) == healthy._replace(left=0)
-    assert healthy.left is not None and known.left is not None
-    assert healthy.left - 5_000 < known.left <= healthy.left
+    assert known._replace(ttl_ms=0) == healthy._replace(ttl_ms=0)
+    assert healthy.ttl_ms is not None and known.ttl_ms is not None
+    assert healthy.ttl_ms - 5_000 < known.ttl_ms <= healthy.ttl_ms
     appended = backend.execute(append("5", most=3, evicted=10))
     assert appended[:5] == (3, 6, 6, 1, 3)
     assert backend.execute(READ).evicted == 3
@@ -184,7 +184,7 @@ def test_what_waits_is_dropped_in_an_outage_as_without_one() -> None:
             backend.execute(READ)
             primary.mode = "down"
         assert backend.execute(op)[:6] == plain.execute(op)[:6]
-    assert backend.execute(READ)._replace(left=0) == plain.execute(READ)._replace(left=0)
+    assert backend.execute(READ)._replace(ttl_ms=0) == plain.execute(READ)._replace(ttl_ms=0)
 
 
 def test_summaries_wait_for_the_end_of_the_outage() -> None:
@@ -195,7 +195,7 @@ def test_summaries_wait_for_the_end_of_the_outage() -> None:
     claimed = backend.execute(claim)
     assert claimed is not None
     primary.mode = "down"
-    for op in (claim, Commit(KEYS, "summary", claimed, HOUR, claim.batch), Release(KEYS, claim.batch)):
+    for op in (claim, Commit(KEYS, "summary", claimed, HOUR, claim.write_id), Release(KEYS, claim.write_id)):
         with pytest.raises(BackendUnavailable):
             backend.execute(op)
     backend.execute(append("5", most=2, evicted=10))
@@ -203,7 +203,7 @@ def test_summaries_wait_for_the_end_of_the_outage() -> None:
         backend.execute(claim)
     primary.mode = "up"
     settle(backend)
-    assert backend.execute(Commit(KEYS, "summary", claimed, HOUR, claim.batch)) is True
+    assert backend.execute(Commit(KEYS, "summary", claimed, HOUR, claim.write_id)) is True
     primary.mode = "down"
     data = backend.execute(READ)
     assert (data.summary, data.evicted, data.summarized, len(data.entries)) == ("summary", 1, 3, 2)
@@ -349,7 +349,8 @@ def test_what_the_store_did_while_the_outage_began_is_seen_once(settled: bool) -
     assert backend.status.degraded
     said = texts(backend.execute(READ).entries)
     assert said == [*map(str, range(40)), "of another thread", "late"]
-    backend._outage.follow(late, result)  # as a thread does that was slow to note it
+    backend._mirror.record(late, result)  # as a thread does that was slow to record it
+    backend._controller.catch_up(late)
     assert texts(backend.execute(READ).entries) == said
     primary.mode = "up"
     settle(backend)
@@ -370,7 +371,7 @@ def test_both_faces_share_one_journal_that_is_replayed_once() -> None:
 
     asyncio.run(talk())
     settle(backend)
-    batches = [op.batch for op in primary.done if isinstance(op, Append)]
+    batches = [op.write_id for op in primary.done if isinstance(op, Append)]
     assert len(batches) == len(set(batches)) == 81
     assert texts(primary.backend.execute(READ).entries) == [f"async {number}" for number in range(41)]
 
@@ -403,7 +404,7 @@ def test_closing_tells_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_closed_backend_serves_nothing_while_others_go_on() -> None:
     primary, backend = unsteady()
-    other = FallbackBackend(primary, backend._outage, lambda: primary)
+    other = FallbackBackend(primary, backend._controller, lambda: primary)
     primary.mode = "down"
     other.execute(append("one"))
     other.close()
@@ -549,7 +550,7 @@ class Bridged(RuleBasedStateMachine):
 
 
 def _without_ttl(result: Any) -> Any:
-    return result._replace(left=None) if isinstance(result, tuple) and hasattr(result, "left") else result
+    return result._replace(ttl_ms=None) if isinstance(result, tuple) and hasattr(result, "ttl_ms") else result
 
 
 def test_one_process_sees_no_difference_and_neither_does_the_store() -> None:

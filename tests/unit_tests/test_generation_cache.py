@@ -74,7 +74,7 @@ def test_prompt_and_model_tell_answers_apart_and_are_not_readable(store: Memstor
         cache.update(prompt, model, [Generation(text=str(number))])
     assert [cache.lookup(*each) for each in asked] == [[Generation(text=str(n))] for n in range(len(asked))]
     cache.update("secret prompt", "model", [])
-    keys = list(store._backend._held.values)  # type: ignore[attr-defined]
+    keys = list(store._backend._state.values)  # type: ignore[attr-defined]
     assert len(keys) == 7 and all(len(key) == len("conversation:cache:{}") + 64 for key in keys)
     assert "secret" not in str(keys)
 
@@ -119,7 +119,7 @@ def test_an_answer_that_cannot_be_kept_is_still_an_answer(store: Memstore, caplo
 def test_an_entry_that_cannot_be_read_is_none(store: Memstore, caplog: pytest.LogCaptureFixture, held: bytes) -> None:
     cache = store.cache()
     cache.update("p", "m", ANSWERS[1])
-    (key,) = store._backend._held.values  # type: ignore[attr-defined]
+    (key,) = store._backend._state.values  # type: ignore[attr-defined]
     store._backend.execute(Set(((key, held),), None))
     assert cache.lookup("p", "m") is None
     assert "holds no answers" in caplog.text

@@ -31,7 +31,7 @@ from langchain_memstore.integrations.importers import (
     import_conversations,
 )
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.moving import Dump, Restore, SessionState
+from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 
 from .strategies import MESSAGES, any_text, any_values, canonical, messages
 
@@ -61,7 +61,7 @@ def lines(*values: Any) -> JsonLines:
     return JsonLines(io.BytesIO(b"\n".join(v if isinstance(v, bytes) else json.dumps(v).encode() for v in values)))
 
 
-def state(store: Memstore, session_id: str = "s") -> SessionState:
+def state(store: Memstore, session_id: str = "s") -> SessionDump:
     found = store._backend.execute(Dump(SessionKeys("conversation", session_id)))
     assert found is not None
     return found
@@ -85,7 +85,7 @@ def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, now: l
     assert report == ImportReport(imported=1, messages=len(TALK), waiting=report.waiting)
     assert report.complete and report.waiting > 0
     assert state(other) == state(store)
-    assert state(other).left == 86_400_000 - 1_000_250
+    assert state(other).ttl_ms == 86_400_000 - 1_000_250
     history = other.history("s", refresh_ttl_on_read=False)
     assert history.snapshot() == store.history("s", refresh_ttl_on_read=False).snapshot()
     assert history.search("human") == [message for message in TALK if isinstance(message, HumanMessage)]
@@ -148,7 +148,7 @@ def test_a_line_is_read_by_others_too(store: Memstore) -> None:
     ],
 )
 def test_entries_that_others_wrote_come_back_to_the_byte(store: Memstore, other: Memstore, entry: bytes) -> None:
-    store._backend.execute(Restore(SessionKeys("conversation", "s"), SessionState((entry,), total=1), "x"))
+    store._backend.execute(Restore(SessionKeys("conversation", "s"), SessionDump((entry,), total=1), "x"))
     exported = list(export_conversations(store))
     assert exported[0].count(b"\n") == 1
     assert import_conversations(other, lines(*exported)).complete
@@ -159,7 +159,7 @@ def test_entries_that_are_no_messages_are_exported_and_refused_with_their_place(
     store: Memstore, other: Memstore
 ) -> None:
     entries = (b"text", b"\xff\x00", b"[1]", b'{"type":"unknown","data":{}}', codec.encode([HumanMessage("fine")])[0])
-    store._backend.execute(Restore(SessionKeys("conversation", "s"), SessionState(entries[2:], entries[:2]), "x"))
+    store._backend.execute(Restore(SessionKeys("conversation", "s"), SessionDump(entries[2:], entries[:2]), "x"))
     exported = list(export_conversations(store))
     report = import_conversations(other, lines(*exported))
     assert (report.imported, report.left_out) == (0, 1)
@@ -178,7 +178,7 @@ def test_a_plain_conversation_keeps_all_and_gets_a_window(other: Memstore) -> No
     assert (report.imported, report.messages, report.complete) == (1, len(TALK), True)
     found = state(other)
     assert found.entries == codec.encode(TALK)
-    assert (found.turns, found.total, found.left) == (4, len(TALK), 60_000)
+    assert (found.turns, found.total, found.ttl_ms) == (4, len(TALK), 60_000)
     assert report.waiting == len(found.evicted) == len(TALK) - 4
     assert other.history("s").messages == TALK[-4:]
     whole = Memstore.from_url("memory://", max_messages=None)
@@ -271,7 +271,7 @@ def test_an_import_is_encrypted_and_names_nothing_of_what_was_said() -> None:
     plain = encrypted()
     import_conversations(plain, lines(line))
     origins = {
-        each._backend._held.sessions.find(SessionKeys("conversation", "s")).origin  # type: ignore[attr-defined]
+        each._backend._state.sessions.find(SessionKeys("conversation", "s")).origin  # type: ignore[attr-defined]
         for each in (store, plain)
     }
     assert len(origins) == 2

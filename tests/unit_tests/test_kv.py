@@ -19,7 +19,6 @@ from langchain_memstore import BackendError, Memstore, ValueDecodeError, ValueEn
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.kv import KeyValueStore
 from langchain_memstore.ops.kv import Set
-from langchain_memstore.ops.server import SlowLog
 from langchain_memstore.testing import HOSTILE_IDS
 
 
@@ -256,16 +255,9 @@ def test_info_inside_the_process(store: Memstore, kv: KeyValueStore, clock: Cloc
     assert kv.info().commands_per_second == 0
 
 
-def test_what_took_long_inside_the_process(store: Memstore, monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = iter([0.0, 0.002, 1.0, 1.02, 2.0, 2.5, 3.0, 3.0])
-    monkeypatch.setattr("langchain_memstore.backends.local.time.perf_counter", lambda: next(moments))
-    for number in range(3):
-        store.kv().set("a", number)
-    slow = store._backend.execute(SlowLog(10))
-    assert [(entry.number, round(entry.seconds, 3), entry.command) for entry in slow] == [
-        (1, 0.5, "Set"),
-        (0, 0.02, "Set"),
-    ]
+def test_there_is_no_slow_log_inside_the_process(kv: KeyValueStore) -> None:
+    kv.set("a", 1)
+    assert kv.slowlog() == []
 
 
 def test_the_least_recently_used_values_go() -> None:

@@ -31,7 +31,7 @@ def store(backend: LocalBackend) -> Memstore:
 
 
 def held(backend: LocalBackend) -> dict[str, bytes]:
-    return {key: value.data for key, value in backend._held.values.items()}
+    return {key: value.data for key, value in backend._state.values.items()}
 
 
 def put(backend: LocalBackend, key: str, data: bytes) -> None:
@@ -133,7 +133,7 @@ def test_what_waits_in_an_outage_is_not_in_clear() -> None:
     primary.mode = "down"
     store.kv().set("key", SECRET)
     store.working_memory().store("c", SECRET)
-    assert SECRET not in repr(list(backend._outage.journal)) and store.kv().get("key") == SECRET
+    assert SECRET not in repr(list(backend._controller.journal)) and store.kv().get("key") == SECRET
     primary.mode = "up"
     backend.close()
     (data,) = primary.backend.execute(Get(("conversation:kv:{key}",)))

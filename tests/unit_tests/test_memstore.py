@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_memstore import Memstore, SessionInfo, Status
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.ops.listing import Page, Scan
+from langchain_memstore.ops.listing import Scan, ScanPage
 
 Listing = Callable[..., list[SessionInfo]]
 
@@ -180,7 +180,7 @@ class Paging(LocalBackend):
     def execute(self, op: Any) -> Any:
         if not isinstance(op, Scan):
             return super().execute(op)
-        return Page((op.cursor + 1) % len(self.pages), self.pages[op.cursor])
+        return ScanPage((op.cursor + 1) % len(self.pages), self.pages[op.cursor])
 
 
 def test_a_session_that_comes_on_two_pages_is_listed_once(listing: Listing) -> None:

@@ -51,7 +51,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_the_list_of_names_is_whole_and_in_order() -> None:
-    names = set(langchain_memstore._HOMES) | {"__version__"}
+    names = {name for home in langchain_memstore._HOMES.values() for name in home} | {"__version__"}
     assert set(langchain_memstore.__all__) == names
     assert langchain_memstore.__all__ == sorted(names)
 
@@ -60,7 +60,8 @@ def test_the_list_of_names_is_whole_and_in_order() -> None:
 def test_every_public_name_of_the_key_value_family_is_there(name: str) -> None:
     assert getattr(langchain_memstore.kv, name).__name__ == name
     assert name in dir(langchain_memstore.kv)
-    assert sorted(langchain_memstore.kv._HOMES) == langchain_memstore.kv.__all__
+    homes = langchain_memstore.kv._HOMES.values()
+    assert sorted(name for home in homes for name in home) == langchain_memstore.kv.__all__
     with pytest.raises(AttributeError, match=r"'langchain_memstore.kv' has no attribute 'Nope'"):
         _ = langchain_memstore.kv.Nope
 

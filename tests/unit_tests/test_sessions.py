@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.sessions import RECENT, Session, Sessions, worn
+from langchain_memstore.ops.state import RECENT, Session, Sessions, worn
 
 
 def keys(name: object) -> SessionKeys:
@@ -26,21 +26,21 @@ def test_recent_batches_are_known_and_old_ones_forgotten(results: list[str]) -> 
     session = Session()
     for number, result in enumerate(results):
         assert session.commit(f"{number:016x}", result, None, 0) == result
-        assert session.recall(f"{number:016x}") == result
-    assert len(session.batches) <= RECENT
-    assert re.fullmatch("([0-9a-f]{16}=[0-9,]*;)*", session.batches)
-    remembered = [session.recall(f"{number:016x}") for number in range(len(results))]
+        assert session.find_result(f"{number:016x}") == result
+    assert len(session.results) <= RECENT
+    assert re.fullmatch("([0-9a-f]{16}=[0-9,]*;)*", session.results)
+    remembered = [session.find_result(f"{number:016x}") for number in range(len(results))]
     known = [result for result in remembered if result is not None]
     assert known == results[len(results) - len(known) :]
     assert len(known) >= min(len(results), RECENT // (16 + 1 + 40 + 1))
-    assert session.recall(f"{len(results):016x}") is None
+    assert session.find_result(f"{len(results):016x}") is None
 
 
 def test_the_first_change_makes_the_session() -> None:
     session = Session()
     session.commit("one", "", None, 5)
     session.commit("two", "", 100, 7)
-    assert (session.epoch, session.created, session.updated, session.left(8)) == ("one", 5, 7, 99)
+    assert (session.epoch, session.created, session.updated, session.ttl_ms(8)) == ("one", 5, 7, 99)
 
 
 def test_a_ttl_is_set_anew_when_a_hundredth_has_worn_off_or_it_is_another() -> None:

@@ -26,7 +26,7 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_core.tracers.context import collect_runs
 
 from langchain_memstore import Memstore, RunnableWithHistory
-from langchain_memstore.summary import asummarize, summarize, summary_prompt, transcript
+from langchain_memstore.summaries.summarizer import asummarize, summarize, summary_prompt, transcript
 
 MESSAGES: list[BaseMessage] = [HumanMessage("What is the time in Oslo?"), AIMessage("Ten past nine.")]
 

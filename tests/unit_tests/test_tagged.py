@@ -21,8 +21,8 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
+from langchain_memstore.codec.tagged import MARK, pack, unpack
 from langchain_memstore.errors import MessageEncodeError
-from langchain_memstore.tagged import MARK, pack, unpack
 
 from .strategies import Point, any_values, canonical
 

@@ -7,13 +7,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from langchain_memstore.backends.base import Backend, Status
-from langchain_memstore.backends.breaker import CircuitBreaker
-from langchain_memstore.backends.fallback import FallbackBackend
-from langchain_memstore.backends.journal import Journal
+from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.backends.outage import Outage
+from langchain_memstore.backends.outage.breaker import CircuitBreaker
+from langchain_memstore.backends.outage.controller import OutageController
+from langchain_memstore.backends.outage.fallback import FallbackBackend
+from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.errors import BackendError, BackendUnavailable
+from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op
 
 R = TypeVar("R")
@@ -73,7 +74,7 @@ def falling_back(
 ) -> FallbackBackend:
     """Make a backend that tries the store again within milliseconds."""
     options = {"breaker": quick_breaker(), **options}
-    backend = FallbackBackend(primary, Outage(make_journal, **options), lambda: primary)
+    backend = FallbackBackend(primary, OutageController(make_journal, **options), lambda: primary)
     made.append((weakref.ref(backend), primary))
     return backend
 

@@ -17,12 +17,12 @@ from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.cluster import ClusterBackend
-from langchain_memstore.backends.fallback import FallbackBackend
-from langchain_memstore.backends.journal import Journal
-from langchain_memstore.backends.nodes import Cluster
-from langchain_memstore.backends.outage import Outage
-from langchain_memstore.backends.pools import settings_of, url_pools
+from langchain_memstore.backends.outage.controller import OutageController
+from langchain_memstore.backends.outage.fallback import FallbackBackend
+from langchain_memstore.backends.outage.journal import Journal
+from langchain_memstore.backends.redis.cluster import ClusterBackend
+from langchain_memstore.backends.redis.topology import Cluster
+from langchain_memstore.backends.redis.urls import settings_of, url_pools
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append
 from langchain_memstore.testing import Execute
@@ -252,7 +252,7 @@ def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, face
             return url_pools(f"redis://{USER}:{PASSWORD}@{node[0]}:{node[1]}", settings_of({}))
 
         nodes = Cluster([through(("127.0.0.1", server.port)) for server in cluster.servers[:2]], connect, remap=through)
-        outage = Outage(lambda: Journal(10_000))
+        outage = OutageController(lambda: Journal(10_000))
         backend = FallbackBackend(ClusterBackend(nodes), outage, lambda: ClusterBackend(nodes))
         execute = face(backend)
         for number in range(500):

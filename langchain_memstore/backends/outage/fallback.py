@@ -1,0 +1,120 @@
+"""The backend that goes on inside the process while the store cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from typing_extensions import override
+
+from langchain_memstore.backends.base import Backend, BackendWrapper
+from langchain_memstore.backends.outage.controller import PAUSE, OutageController, State
+from langchain_memstore.backends.outage.journal import Sync
+from langchain_memstore.backends.steps import Execute, Steps, arun_steps, run_steps
+from langchain_memstore.errors import BackendClosed, BackendUnavailable
+from langchain_memstore.models import Status
+from langchain_memstore.ops.base import Op
+
+R = TypeVar("R")
+
+MOST_WAIT = 0.5  # seconds that an operation waits, at the most, for what is replayed before it
+
+
+class FallbackBackend(BackendWrapper):
+    """Executes operations in a store, and while that cannot be reached, inside the process.
+
+    In an outage an operation is served from what the process knows, and journalled where it writes. When the store is
+    back the journal is replayed in order: each operation has an id, so that those that the store has done already
+    change nothing. While that goes on, an operation on a session of which nothing waits goes to the store.
+
+    Args:
+        backend: The store.
+        controller: What stands in for it; the backends of one store share it.
+        make_replayer: Makes one more backend of the store, through which a thread replays.
+    """
+
+    def __init__(self, backend: Backend, controller: OutageController, make_replayer: Callable[[], Backend]) -> None:
+        super().__init__(backend)
+        self._controller = controller
+        self._mirror = controller.mirror
+        self._make_replayer = make_replayer
+        self._closed = False
+        controller.retain(self)
+
+    @property
+    @override
+    def status(self) -> Status:
+        status, since = self._backend.status, self._controller.since
+        if since is None:
+            return status
+        return replace(status, backend="local", degraded=True, pending=self._controller.pending, since=since)
+
+    @override
+    def execute(self, op: Op[R]) -> R:
+        controller = self._controller
+        if controller.state is State.HEALTHY:
+            try:
+                result = self._backend.execute(op)
+            except BackendUnavailable as error:
+                controller.begin(op, error, self._make_replayer)
+            else:
+                self._mirror.record(op, result)
+                if self._controller.state is State.DEGRADED:  # since the operation began
+                    controller.catch_up(op)
+                return result
+        return run_steps(self._go_on(op))
+
+    @override
+    async def aexecute(self, op: Op[R]) -> R:
+        controller = self._controller
+        if controller.state is State.HEALTHY:
+            try:
+                result = await self._backend.aexecute(op)
+            except BackendUnavailable as error:
+                controller.begin(op, error, self._make_replayer)
+            else:
+                self._mirror.record(op, result)
+                if self._controller.state is State.DEGRADED:  # since the operation began
+                    controller.catch_up(op)
+                return result
+        return await arun_steps(self._go_on(op))
+
+    @override
+    def close(self) -> None:
+        """Replay what waits, where the store can be reached, and close the store."""
+        if not self._closed:
+            self._closed = True
+            run_steps(self._controller.release(self, self._backend))
+            super().close()
+
+    @override
+    async def aclose(self) -> None:
+        """Replay what waits, where the store can be reached, and close the store; the async variant of `close`."""
+        if not self._closed:
+            self._closed = True
+            await arun_steps(self._controller.release(self, self._backend))
+            await super().aclose()
+
+    def _go_on(self, op: Op[R]) -> Steps[R]:
+        """Execute an operation in an outage, or in what may be one."""
+        controller, waited = self._controller, 0.0
+        while True:
+            if self._closed:
+                raise BackendClosed("the store was closed; make a new one")
+            if controller.admits(op, self._make_replayer):
+                try:
+                    result: R = yield Execute(self._backend, op)
+                except BackendUnavailable as error:
+                    controller.begin(op, error, self._make_replayer)
+                else:
+                    self._mirror.record(op, result)
+                    controller.catch_up(op)
+                    return result
+            elif controller.state is State.REPLAYING and waited < MOST_WAIT:
+                yield PAUSE
+                waited += PAUSE.seconds
+            elif (served := controller.serve(op)) is not None:
+                if op.in_outage == "journal" and controller.journal.is_durable:
+                    yield Sync(controller.journal)
+                return served[0]

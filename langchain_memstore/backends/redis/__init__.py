@@ -1,0 +1,1 @@
+"""The Redis backends: one server, a Sentinel service, a Cluster."""

@@ -1,0 +1,147 @@
+"""The Redis backend: Redis 6.2 and later, or Valkey 8; core commands and Lua only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from typing import Any, TypeVar
+
+from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError
+from typing_extensions import override
+
+from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.redis.connections import Connections, Shared
+from langchain_memstore.backends.redis.errors import LOST, translate
+from langchain_memstore.backends.redis.protocol import (
+    PATIENCE,
+    commands_of,
+    pause,
+    result_of,
+    was_not_queued,
+    with_source,
+)
+from langchain_memstore.errors import BackendClosed
+from langchain_memstore.models import Status
+from langchain_memstore.ops.base import Op
+
+R = TypeVar("R")
+
+
+class RemoteBackend(Backend):
+    """Keeps sessions in Redis.
+
+    Operations travel over the connections of redis-py's pools: a command is written and its answer is read as it
+    came, whatever the client that lent the connection decodes or retries. An operation whose connection was lost is
+    sent again, at most three times; each operation is such that this is safe.
+
+    Args:
+        shared: What is shared with other backends of the same Redis, and closed with the last of them.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._closed = False
+        shared.retain(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'closed' if self._closed else 'open'})"
+
+    @property
+    @override
+    def status(self) -> Status:
+        return Status(backend="redis")
+
+    @override
+    def execute(self, op: Op[R]) -> R:
+        try:
+            result = result_of(op, self._call(op))
+        except (RedisError, OSError) as error:
+            raise translate(error, op) from error
+        if (rest := op.follow_up(result)) is not None:
+            self.execute(rest)
+        return result
+
+    @override
+    async def aexecute(self, op: Op[R]) -> R:
+        try:
+            result = result_of(op, await self._acall(op))
+        except (RedisError, OSError) as error:
+            raise translate(error, op) from error
+        if (rest := op.follow_up(result)) is not None:
+            await self.aexecute(rest)
+        return result
+
+    @override
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._shared.release(self):
+                self._shared.close()
+
+    @override
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._shared.release(self):
+                await self._shared.aclose()
+
+    @abstractmethod
+    def _call(self, op: Op[Any]) -> list[Any]:
+        """Send an operation, and return the answers."""
+
+    @abstractmethod
+    async def _acall(self, op: Op[Any]) -> list[Any]:
+        """Send an operation; the async variant of `_call`."""
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendClosed("the store was closed; make a new one")
+
+
+class RedisBackend(RemoteBackend):
+    """Keeps sessions in one Redis server, or in the master that sentinels name.
+
+    Args:
+        connections: How to reach the server.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(connections)
+        self._connections = connections
+
+    @override
+    def _call(self, op: Op[Any]) -> list[Any]:
+        self._check_open()
+        exchange, commands = self._connections.exchange, commands_of(op)
+        losses, until = 0, time.monotonic() + PATIENCE
+        while commands:
+            try:
+                replies = exchange(commands)
+                if isinstance(replies[-1], NoScriptError):
+                    return exchange(with_source(op))
+                if was_not_queued(op, replies):
+                    return [b"OK", exchange(op.commands())]
+                return replies
+            except LOST as error:
+                losses += not isinstance(error, MaxConnectionsError)
+                time.sleep(pause(error, losses, until))
+        return []
+
+    @override
+    async def _acall(self, op: Op[Any]) -> list[Any]:
+        self._check_open()
+        exchange, commands = self._connections.aexchange, commands_of(op)
+        losses, until = 0, time.monotonic() + PATIENCE
+        while commands:
+            try:
+                replies = await exchange(commands, alone=losses > 0)
+                if isinstance(replies[-1], NoScriptError):
+                    return await exchange(with_source(op))
+                if was_not_queued(op, replies):
+                    return [b"OK", await exchange(op.commands())]
+                return replies
+            except LOST as error:
+                losses += not isinstance(error, MaxConnectionsError)
+                await asyncio.sleep(pause(error, losses, until))
+        return []

@@ -1,0 +1,143 @@
+"""How the tasks of an event loop send commands: those of the same moment together."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import math
+from collections import deque
+from typing import Any, NamedTuple
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from langchain_memstore.backends.redis.pool import LoopPool, prolong, timeout
+from langchain_memstore.backends.redis.protocol import is_left_open, packed
+from langchain_memstore.ops.base import Command
+
+MOST_TOGETHER = 32  # how many tasks' commands go out together: with more, tasks and server wait for one another
+SLACK = 0.1  # by what part of its time an answer may be given less: to set a timer takes as long as to read two answers
+MOST_BYTES = 2**20  # of commands after which no others are added: what takes its time holds few others up
+
+
+class _Request(NamedTuple):
+    """What a task sends, and waits for."""
+
+    sent: bytes
+    """Commands, packed."""
+    replies: int
+    """How many answers there are to be."""
+    answer: asyncio.Future[list[Any]]
+
+
+class PipelineBatcher:
+    """Sends the commands of tasks over the connections of their event loop.
+
+    What the first task sends in a round of the event loop goes out at once, over a connection of its own: a lone task
+    does not wait. What others send in that round goes out when it is over, together over one connection. A task that is
+    cancelled lets the others go on. When the connection is lost, those fail that have no answer yet.
+
+    Args:
+        pool: Lends the connections.
+    """
+
+    def __init__(self, pool: LoopPool) -> None:
+        self._pool = pool
+        self._requests: list[_Request] = []
+        self._is_open = False
+        self._flushes: set[asyncio.Task[None]] = set()
+
+    async def exchange(self, commands: list[Command], alone: bool) -> list[Any]:
+        """Send commands, and return their answers: errors of the server among them.
+
+        Args:
+            commands: What to send, in this order and with nothing between.
+            alone: Whether to send nothing else over the same connection at the same time.
+        """
+        if not alone:
+            loop = asyncio.get_running_loop()
+            if self._is_open:
+                request = _Request(packed(commands), len(commands), loop.create_future())
+                self._requests.append(request)
+                return await request.answer
+            self._is_open = True
+            loop.call_soon(self._close_round)
+        connection = await self._pool.acquire()
+        healthy = False
+        try:
+            async with timeout(self._pool.patience):
+                await connection.send_packed_command([packed(commands)])
+                replies = await _answers(connection, len(commands))
+            healthy = not is_left_open(replies)
+            return replies
+        except asyncio.TimeoutError as error:
+            raise _timed_out() from error
+        finally:
+            await self._pool.release(connection, healthy)
+
+    def _close_round(self) -> None:
+        self._is_open = False
+        requests, self._requests = deque(self._requests), []
+        while requests:
+            together, size = deque[_Request](), 0
+            while requests and len(together) < MOST_TOGETHER and size < MOST_BYTES:
+                together.append(requests.popleft())
+                size += len(together[-1].sent)
+            task = asyncio.create_task(self._flush(together))
+            self._flushes.add(task)
+            task.add_done_callback(functools.partial(self._finish, together))
+
+    async def _flush(self, requests: deque[_Request]) -> None:
+        """Send what tasks wait for, over one connection, and hand out the answers as they come."""
+        connection = await self._pool.acquire()
+        healthy = False
+        try:
+            live = [each for each in requests if not each.answer.done()]  # some were cancelled meanwhile
+            requests.clear()
+            requests.extend(live)
+            loop, patience = asyncio.get_running_loop(), self._pool.patience
+            async with timeout(patience) as limit:
+                since = loop.time()
+                await connection.send_packed_command([b"".join([each.sent for each in live])])
+                while requests:
+                    now = loop.time()
+                    if patience is not None and now - since > SLACK * patience:
+                        since = now
+                        prolong(limit, now + patience)
+                    replies = await _answers(connection, requests[0].replies)
+                    answer = requests.popleft().answer
+                    if not answer.done():
+                        answer.set_result(replies)
+                    if is_left_open(replies):
+                        raise RedisConnectionError("another command left the connection in a transaction")
+            healthy = True
+        finally:
+            await self._pool.release(connection, healthy)
+
+    def _finish(self, requests: deque[_Request], task: asyncio.Task[None]) -> None:
+        """Tell those that have no answer why."""
+        self._flushes.discard(task)
+        cancelled = RedisConnectionError("the task that sends for others was cancelled")
+        error = cancelled if task.cancelled() else task.exception()
+        if isinstance(error, asyncio.TimeoutError):
+            error = _timed_out()
+        for each in requests:
+            if error is not None and not each.answer.done():
+                each.answer.set_exception(copy.copy(error))
+
+
+def _timed_out() -> RedisTimeoutError:
+    return RedisTimeoutError("Timeout reading from server")
+
+
+async def _answers(connection: Any, count: int) -> list[Any]:
+    """Read answers; errors of the server are among them."""
+    replies: list[Any] = []
+    for _ in range(count):
+        try:
+            replies.append(await connection.read_response(disable_decoding=True, timeout=math.inf))
+        except ResponseError as error:
+            replies.append(error)
+    return replies

@@ -1,0 +1,77 @@
+"""What travels over a connection to Redis: the commands of an operation, and the replies that make its result."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any, TypeVar
+
+from hiredis import pack_command
+from redis.exceptions import ExecAbortError, MaxConnectionsError, OutOfMemoryError, ResponseError
+
+from langchain_memstore.backends.redis.errors import REFUSED_LOGIN, raise_refusal
+from langchain_memstore.ops.base import Command, Op
+
+R = TypeVar("R")
+
+RETRIES = 3  # how often an operation is sent again after its connection was lost
+PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
+
+
+def packed(commands: list[Command]) -> bytes:
+    """Return commands as they are sent."""
+    return b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # it takes any tuple
+
+
+def commands_of(op: Op[Any]) -> list[Command]:
+    """Return what is sent for an operation."""
+    if op.script is not None:
+        return [("EVALSHA", op.script.sha, *op.arguments())]
+    commands = op.commands()
+    return [("MULTI",), *commands, ("EXEC",)] if op.atomic and len(commands) > 1 else commands
+
+
+def with_source(op: Op[Any]) -> list[Command]:
+    """Send the script itself, which the server then knows by name."""
+    assert op.script is not None
+    return [("EVAL", op.script.source, *op.arguments())]
+
+
+def was_not_queued(op: Op[Any], replies: list[Any]) -> bool:
+    """Tell whether a server that is full refused even to queue the reads of a transaction, as Redis 6 and 7 do."""
+    return len(replies) > 1 and isinstance(replies[1], OutOfMemoryError) and not op.writes
+
+
+def is_left_open(replies: list[Any]) -> bool:
+    """Tell whether a connection may still be in a transaction, as where the server refuses the user EXEC."""
+    return len(replies) > 1 and isinstance(replies[-1], ResponseError) and not isinstance(replies[-1], ExecAbortError)
+
+
+def pause(error: Exception, losses: int, until: float) -> float:
+    """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
+    if losses > RETRIES or time.monotonic() > until or isinstance(error, REFUSED_LOGIN):
+        raise error
+    if isinstance(error, MaxConnectionsError):  # a borrowed pool that does not wait by itself
+        return 0.01
+    return random.uniform(0.5, 1) * 0.01 * float(2**losses)
+
+
+def result_of(op: Op[R], replies: list[Any]) -> R:
+    """Return the operation's result, or raise the first error among the replies."""
+    _raise_first(op, replies)
+    reply: Any = replies
+    if op.script is not None:
+        reply = replies[0]
+    elif op.atomic and len(replies) > 1:
+        reply = replies[-1]
+        _raise_first(op, reply)
+    try:
+        return op.decode(reply)
+    except (ValueError, TypeError) as error:
+        raise ResponseError(f"a key holds what is not of this package: {error}") from error
+
+
+def _raise_first(op: Op[Any], replies: list[Any]) -> None:
+    for index, reply in enumerate(replies):
+        if isinstance(reply, ResponseError):
+            raise_refusal(op, index, reply)

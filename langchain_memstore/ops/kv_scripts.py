@@ -1,0 +1,231 @@
+"""The operations on one value that are done once for each write id, however often they are sent."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from langchain_memstore.errors import BackendError
+from langchain_memstore.ops.base import Argument, Command, InOutage, Script
+from langchain_memstore.ops.kv import ValueOp, expiry
+from langchain_memstore.ops.state import LocalState, Value
+
+R = TypeVar("R")
+
+RECENT = 1024  # bytes of recent write ids and results to keep, as in lua/values.lua
+MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/values.lua
+
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]*")  # what Redis takes for a whole number
+
+
+class ValueScript(ValueOp[R]):
+    """An operation on one value that is a script, and is done once for each write id.
+
+    Its keys are that of the value and that of what calls have done to it; see `keys.Namespace`.
+    """
+
+    keys: tuple[str, str]
+    write_id: str
+
+    @property
+    def subject(self) -> str:
+        """The key of the value."""
+        return f"key {self.keys[0]!r}"
+
+    def arguments(self) -> Command:
+        """Return the keys, the write id and the operation's own arguments."""
+        return (2, *self.keys, self.write_id, *self.values())
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the operation's own arguments."""
+        return ()
+
+    @abstractmethod
+    def run(self, state: LocalState, now: int) -> R:
+        """Do the operation on what the process holds."""
+
+
+def new_token() -> str:
+    """Make the id by which a store knows an operation that is sent again (128 random bits)."""
+    return os.urandom(16).hex()
+
+
+def find_result(state: LocalState, op: ValueScript[Any]) -> str | None:
+    """Return what an operation did when it was done before; None: it was not."""
+    done = state.leases.find(op.keys[1])
+    _, found, rest = ("" if done is None else done.data).partition(f"{op.write_id}=")
+    return rest[: rest.index(";")] if found else None
+
+
+def record_result(state: LocalState, op: ValueScript[Any], result: str, now: int, time: int = MINUTE) -> None:
+    """Keep what an operation did, for the milliseconds in which it may be repeated."""
+    done = state.leases.find(op.keys[1]) or Value(data="")
+    done.data += f"{op.write_id}={result};"
+    if len(done.data) > RECENT:
+        done.data = done.data[done.data.index(";", len(done.data) - RECENT - 1) + 1 :]
+    done.expires = max(done.expires or 0, now + time)
+    state.leases.keep(op.keys[1], done)
+
+
+@dataclass(frozen=True)
+class SetNew(ValueScript[bool]):
+    """Set a value that is not there yet, and tell whether it was set. Whoever asks must be sure of the answer, so
+    nothing stands in for the store.
+
+    Args:
+        keys: Where; see `ValueScript`.
+        data: The value.
+        ttl: Milliseconds until it expires; None: never.
+        write_id: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("set_new", "values")
+    writes: ClassVar[bool] = True
+    in_outage: ClassVar[InOutage] = "refuse"
+
+    keys: tuple[str, str]
+    data: bytes
+    ttl: int | None
+    write_id: str = field(default_factory=new_token)
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the TTL and the value."""
+        return ("" if self.ttl is None else self.ttl, self.data)
+
+    def decode(self, reply: int) -> bool:
+        """Tell whether it was set."""
+        return reply == 1
+
+    def run(self, state: LocalState, now: int) -> bool:
+        """Keep the value, unless there is one."""
+        if find_result(state, self) is not None:
+            return True
+        key = self.keys[0]
+        if state.values.find(key) is not None:
+            return False
+        state.values.keep(key, Value(expiry(self.ttl, now), data=self.data))
+        record_result(state, self, "1", now)
+        return True
+
+
+@dataclass(frozen=True)
+class Delete(ValueScript[bool]):
+    """Delete a value, and tell whether there was one.
+
+    Args:
+        keys: Where; see `ValueScript`.
+        write_id: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("delete", "values")
+    writes: ClassVar[bool] = True
+    in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str] = "Delete"
+
+    keys: tuple[str, str]
+    write_id: str = field(default_factory=new_token)
+
+    def decode(self, reply: int) -> bool:
+        """Tell whether there was one."""
+        return reply == 1
+
+    def run(self, state: LocalState, now: int) -> bool:
+        """Let go of the value."""
+        if find_result(state, self) is not None:
+            return True
+        if not state.values.drop(self.keys[0]):
+            return False
+        record_result(state, self, "1", now)
+        return True
+
+
+@dataclass(frozen=True)
+class Increment(ValueScript[int]):
+    """Add to a counter, and return it.
+
+    Args:
+        keys: Where; see `ValueScript`.
+        by: What to add; a signed 64-bit number.
+        ttl: Milliseconds until a counter expires that is made now; None: never.
+        write_id: The id by which a repetition is known.
+    """
+
+    script: ClassVar[Script] = Script("increment", "values")
+    writes: ClassVar[bool] = True
+    in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str] = "Increment"
+
+    keys: tuple[str, str]
+    by: int
+    ttl: int | None
+    write_id: str = field(default_factory=new_token)
+
+    def values(self) -> tuple[Argument, ...]:
+        """Return the TTL and what to add."""
+        return ("" if self.ttl is None else self.ttl, self.by)
+
+    def decode(self, reply: bytes) -> int:
+        """Read the counter."""
+        return int(reply)
+
+    def run(self, state: LocalState, now: int) -> int:
+        """Add."""
+        if (done := find_result(state, self)) is not None:
+            return int(done)
+        key = self.keys[0]
+        value = state.values.find(key) or Value(expiry(self.ttl, now), data=b"0")
+        counter = int(value.data) if _INTEGER.fullmatch(value.data) else 2**63
+        if not all(-(2**63) <= number < 2**63 for number in (counter, counter + self.by)):
+            raise BackendError(f"{self.subject}: its value is not a whole number of 64 bits, or would not be")
+        value.data = b"%d" % (counter + self.by)
+        state.values.keep(key, value)
+        ttl_ms = value.ttl_ms(now)
+        remembered = DAY if ttl_ms is None or ttl_ms > DAY else max(ttl_ms, MINUTE)
+        record_result(state, self, str(counter + self.by), now, remembered)
+        return counter + self.by
+
+
+HEAD = b'{"created_at":"'
+"""How a record begins; the time follows, and a quote."""
+
+
+@dataclass(frozen=True)
+class UpdateRecord(ValueOp[bool]):
+    """Replace a record, but for when it was created, and tell whether there was one.
+
+    Args:
+        keys: Where it is.
+        tail: The new record, without when it was created.
+        ttl: Milliseconds until it expires; None: never.
+    """
+
+    script: ClassVar[Script] = Script("update_record", "values")
+    writes: ClassVar[bool] = True
+    in_outage: ClassVar[InOutage] = "journal"
+    journal_name: ClassVar[str] = "UpdateRecord"
+
+    keys: tuple[str]
+    tail: bytes
+    ttl: int | None
+
+    def arguments(self) -> Command:
+        """Return the key and what the script takes."""
+        return (1, *self.keys, "" if self.ttl is None else self.ttl, HEAD, self.tail)
+
+    def decode(self, reply: Any) -> bool:
+        """Tell whether there was a record."""
+        return bool(reply == 1)
+
+    def run(self, state: LocalState, now: int) -> bool:
+        """Replace all but the beginning."""
+        key = self.keys[0]
+        if (value := state.values.find(key)) is None:
+            return False
+        last = value.data.find(b'"', len(HEAD))
+        if not value.data.startswith(HEAD) or last < 0:
+            raise BackendError(f"{self.subject}: it is not a record")
+        state.values.keep(key, Value(expiry(self.ttl, now), data=value.data[: last + 1] + self.tail))
+        return True

@@ -1,0 +1,259 @@
+"""All that the in-process backend holds: sessions, values and leases, which expire."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import override
+
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.ops.write_ids import Writers
+
+RECENT = 512  # bytes of recent write ids and results to keep, as in lua/common.lua
+
+
+@dataclass
+class Expires:
+    """A thing that expires; times in milliseconds."""
+
+    expires: int | None = None
+    due: int | None = None
+    """When `Expiring` looks whether it has expired; None: it never does."""
+    ticket: int = 0
+    """Which of the appointments that `Expiring` made for its key is this thing's."""
+
+    def ttl_ms(self, now: int) -> int | None:
+        """Return how long it lives on, in milliseconds; None: it does not expire."""
+        return None if self.expires is None else self.expires - now
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V", bound=Expires)
+
+
+class Expiring(Generic[K, V]):
+    """Things that expire, by key.
+
+    Args:
+        most: The most to hold; past that the least recently used go. None: no bound.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._things: OrderedDict[K, V] = OrderedDict()
+        self._appointments: list[tuple[int, int, K]] = []
+        self._ticket = 0
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._things)
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """Return what is held, without counting it as used."""
+        return iter(self._things.items())
+
+    def find(self, key: K) -> V | None:
+        """Return what a key holds, without counting it as used; None where there is nothing."""
+        return self._things.get(key)
+
+    def keep(self, key: K, thing: V) -> None:
+        """Hold what was used just now."""
+        self._things[key] = thing
+        self._things.move_to_end(key)
+        while self._most is not None and len(self._things) > self._most:
+            self._things.popitem(last=False)
+        if thing.expires is not None and (thing.due is None or thing.expires < thing.due):
+            self._ticket += 1
+            thing.ticket = self._ticket
+            self._appoint(key, thing, thing.expires)
+
+    def drop(self, key: K) -> bool:
+        """Let go of what a key holds; tells whether there was anything."""
+        return self._things.pop(key, None) is not None
+
+    def expire(self, now: int) -> None:
+        """Let go of everything whose time has come."""
+        while self._appointments and self._appointments[0][0] <= now:
+            _, ticket, key = heapq.heappop(self._appointments)
+            thing = self._things.get(key)
+            if thing is None or thing.ticket != ticket:
+                continue
+            thing.due = None
+            if thing.expires is not None:
+                if thing.expires <= now:
+                    del self._things[key]
+                else:
+                    self._appoint(key, thing, thing.expires)
+
+    def _appoint(self, key: K, thing: V, due: int) -> None:
+        thing.due = due
+        heapq.heappush(self._appointments, (due, thing.ticket, key))
+        if len(self._appointments) > 2 * len(self._things) + 64:  # most are of things that are gone
+            self._appointments = [
+                (when, ticket, each)
+                for when, ticket, each in self._appointments
+                if (held := self._things.get(each)) and held.ticket == ticket
+            ]
+            heapq.heapify(self._appointments)
+
+
+@dataclass
+class Session(Expires):
+    """One session, as Redis would hold it; times in milliseconds."""
+
+    messages: list[bytes] = field(default_factory=list)
+    summary: str = ""
+    evicted: list[bytes] = field(default_factory=list)
+    evicted_unseen: int = 0
+    """How many entries were evicted before those of `evicted`, and are known by their number only."""
+    summarized: int = 0
+    lost: int = 0
+    covered: int = 0
+    claim: str = ""
+    lease: int = 0
+    """Until when the claim keeps others out."""
+    turns: int = 0
+    total: int = 0
+    epoch: str = ""
+    origin: str = ""
+    """What the session was restored from; empty: it was not."""
+    created: int = 0
+    updated: int = 0
+    results: str = ""
+    """The ids and the results of recent writes: `<write id>=<result>;` of each."""
+    writers: Writers = field(default_factory=Writers)
+    popped: list[tuple[str, list[bytes]]] = field(default_factory=list)
+
+    def find_result(self, write_id: str) -> str | None:
+        """Return the result of an earlier call with this write id; empty: it was long ago; None: there was none."""
+        _, found, rest = self.results.partition(f"{write_id}=")
+        if found:
+            return rest[: rest.index(";")]
+        return "" if self.writers.has(write_id) else None
+
+    def commit(self, write_id: str, result: str, ttl: int | None, now: int) -> str:
+        """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
+        if not self.epoch:
+            self.epoch, self.created = write_id, now
+        self.updated = now
+        self.writers.add(write_id)
+        self.results += f"{write_id}={result};"
+        if len(self.results) > RECENT:
+            self.results = self.results[self.results.index(";", len(self.results) - RECENT - 1) + 1 :]
+        self.expire(ttl, now)
+        return result
+
+    @property
+    def evicted_count(self) -> int:
+        """How many entries wait to be summarised."""
+        return self.evicted_unseen + len(self.evicted)
+
+    def drop_evicted(self, count: int) -> None:
+        """Let the oldest of the entries go that wait to be summarised."""
+        known = max(0, count - self.evicted_unseen)
+        self.evicted_unseen -= count - known
+        del self.evicted[:known]
+
+    def expire(self, ttl: int | None, now: int) -> None:
+        """Start the TTL anew, unless less than a hundredth of it has worn off."""
+        if worn(self.ttl_ms(now), ttl):
+            self.expires = None if ttl is None else now + ttl
+
+
+def worn(ttl_ms: int | None, ttl: int | None) -> bool:
+    """Tell whether a TTL is to be set anew.
+
+    Args:
+        ttl_ms: The milliseconds left; None: there is no expiry.
+        ttl: The milliseconds there should be; None: no expiry.
+    """
+    if ttl is None or ttl_ms is None:
+        return ttl is not ttl_ms
+    return ttl_ms > ttl or ttl - ttl_ms > ttl / 100
+
+
+class Sessions(Expiring[SessionKeys, Session]):
+    """All sessions of an in-process store."""
+
+    def open(self, keys: SessionKeys) -> Session:
+        """Return a session; a new one where there is none, which `keep` has to be told of."""
+        return self._things.get(keys) or Session()
+
+    @override
+    def keep(self, key: SessionKeys, thing: Session) -> None:
+        if thing.epoch:  # else nothing was ever written to it
+            super().keep(key, thing)
+
+
+@dataclass
+class Value(Expires):
+    """What a key of the key-value family holds."""
+
+    data: Any = b""
+
+
+class Values(Expiring[str, Value]):
+    """Values, by their keys in Redis."""
+
+    @override
+    def find(self, key: str) -> Value | None:
+        if (value := self._things.get(key)) is not None:
+            self._things.move_to_end(key)  # looking counts as use
+        return value
+
+
+@dataclass
+class Activity:
+    """The operations that were done, and the values that were asked for."""
+
+    hits: int = 0
+    """How many of the values that were asked for there were."""
+    misses: int = 0
+    """How many of the values that were asked for there were not."""
+    _second: int = 0
+    _done: int = 0
+    _done_before: int = 0
+
+    def count(self, now: int) -> None:
+        """Count an operation, by when it was done, in milliseconds since 1970."""
+        self._turn(now)
+        self._done += 1
+
+    def per_second(self, now: int) -> int:
+        """Return how many operations were done in the last full second."""
+        self._turn(now)
+        return self._done_before
+
+    def _turn(self, now: int) -> None:
+        second = now // 1000
+        if second != self._second:
+            self._done_before = self._done if second == self._second + 1 else 0
+            self._second, self._done = second, 0
+
+
+@dataclass(frozen=True)
+class LocalState:
+    """What operations run on inside the process."""
+
+    sessions: Sessions
+    values: Values
+    leases: Values = field(default_factory=lambda: Values(None))
+    """Locks, the times of limited hits, and what calls have done: none goes before it expires, which is soon."""
+    activity: Activity = field(default_factory=Activity)
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the key of every value, and of every session `meta`."""
+        yield from (keys.meta for keys in self.sessions)
+        yield from self.values
+
+    def expire(self, now: int) -> None:
+        """Let go of everything whose time, in milliseconds since 1970, has come."""
+        self.sessions.expire(now)
+        self.values.expire(now)
+        self.leases.expire(now)

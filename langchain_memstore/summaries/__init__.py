@@ -1,0 +1,1 @@
+"""The rolling summary: who makes it, and when."""

@@ -1,0 +1,1 @@
+"""Moving conversations between stores, and from those of other packages."""
