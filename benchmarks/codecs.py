@@ -10,6 +10,7 @@ from benchmarks import cheapest
 from benchmarks.messages import conversation
 from benchmarks.rounds import Comparison, timed
 from langchain_memstore import codec
+from langchain_memstore.codec.session import decode_entries
 
 PLAIN = "plain LangChain"
 MESSAGES = 50
@@ -35,6 +36,6 @@ def decoding() -> Comparison:
     blocks = {
         PLAIN: timed(lambda: messages_from_dict([json.loads(entry) for entry in plain])),
         "floor B": timed(lambda: [cheapest.decode(entry) for entry in cheap]),
-        "memstore": timed(lambda: codec.decode_entries(ours, "session", "raise")),
+        "memstore": timed(lambda: decode_entries(ours, "session", "raise")),
     }
     return Comparison(blocks, shares=MESSAGES, weight=0.5)

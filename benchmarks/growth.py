@@ -27,7 +27,7 @@ def ours(clients: Clients) -> dict[str, Comparison]:
 
     def block(template: Ours, operation: str) -> Block:
         live = Ours(clients, f"{template.session_id}-{operation}", WINDOW)
-        keys = list(zip(template.history.keys.siblings, live.history.keys.siblings, strict=True))
+        keys = list(zip(template.history.keys.siblings(), live.history.keys.siblings(), strict=True))
         return _renewed(clients, live, operation, keys)
 
     return {

@@ -20,6 +20,7 @@ from langchain_core.messages import BaseMessage
 from benchmarks.contenders import TTL
 from benchmarks.messages import conversation, pairs
 from langchain_memstore import Memstore, codec
+from langchain_memstore.codec.session import decode_entries
 
 WINDOW = 50
 LAYERS = ("ping", "socket", "backend", "fallback", "history")
@@ -97,7 +98,7 @@ class Talk:
         return length
 
     def decode(self, step: Step) -> None:
-        codec.decode_entries(self.entries, "layers", "skip")
+        decode_entries(self.entries, "layers", "skip")
 
     def encode(self, step: Step) -> None:
         codec.encode(step.batch)

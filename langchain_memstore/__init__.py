@@ -66,16 +66,16 @@ __all__ = [
 ]
 
 _HOMES = {
-        "errors": (
-            *("BackendClosed", "BackendDenied", "BackendError", "BackendFull", "BackendUnavailable", "DecryptError"),
-            *("LockLost", "LockTaken", "MemstoreError", "MessageDecodeError", "MessageEncodeError", "MissingPackage"),
-            *("ValueDecodeError", "ValueEncodeError"),
-        ),
-        "history": ("ChatMessageHistory", "LocalChatMessageHistory", "RedisChatMessageHistory"),
-        "memstore": ("Memstore",),
-        "models": ("SearchHit", "SessionInfo", "Snapshot", "Status", "SummaryFailure"),
-        "runnable": ("RunnableWithHistory",),
-        "settings": ("MemstoreSettings",),
-    }
+    "errors": (
+        *("BackendClosed", "BackendDenied", "BackendError", "BackendFull", "BackendUnavailable", "DecryptError"),
+        *("LockLost", "LockTaken", "MemstoreError", "MessageDecodeError", "MessageEncodeError", "MissingPackage"),
+        *("ValueDecodeError", "ValueEncodeError"),
+    ),
+    "history": ("ChatMessageHistory", "LocalChatMessageHistory", "RedisChatMessageHistory"),
+    "memstore": ("Memstore",),
+    "models": ("SearchHit", "SessionInfo", "Snapshot", "Status", "SummaryFailure"),
+    "runnable": ("RunnableWithHistory",),
+    "settings": ("MemstoreSettings",),
+}
 
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)

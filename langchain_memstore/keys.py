@@ -86,15 +86,19 @@ class SessionKeys:
     """List of the entries that left the window and wait to be summarised."""
     lease: str = field(init=False, repr=False, compare=False)
     """String: who is summarising the session now; expires by itself."""
-    siblings: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """The keys that expire together, in the order in which the scripts take them."""
+    script_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """What `siblings` returns."""
 
     def __post_init__(self) -> None:
         head, tag = _escape(check_name("key_prefix", self.prefix)), _escape(check_name("session_id", self.session_id))
         for kind in SESSION_KINDS:
             object.__setattr__(self, kind, f"{head}:{kind}:{{{tag}}}")
-        siblings = (self.messages, self.meta, self.turns, self.summary, self.evicted)
-        object.__setattr__(self, "siblings", siblings)
+        script_keys = (self.messages, self.meta, self.turns, self.summary, self.evicted)
+        object.__setattr__(self, "script_keys", script_keys)
+
+    def siblings(self) -> tuple[str, ...]:
+        """Return the keys that expire together, in the order in which the scripts take them."""
+        return self.script_keys
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.keys import SessionKeys
 from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op
-from langchain_memstore.ops.state import LocalState, Session, Sessions, Values
+from langchain_memstore.ops.state import MOST_SESSIONS, MOST_VALUES, LocalState, Sessions, Values
 from langchain_memstore.options import check_count
 
 R = TypeVar("R")
@@ -34,14 +33,13 @@ class LocalBackend(Backend):
     def __init__(
         self,
         *,
-        max_sessions: int = 100_000,
-        max_values: int = 100_000,
+        max_sessions: int = MOST_SESSIONS,
+        max_values: int = MOST_VALUES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_count("max_sessions", max_sessions)
         check_count("max_values", max_values)
-        self._state = LocalState(Sessions(max_sessions), Values(max_values))
-        self._clock = clock
+        self._state = LocalState(clock, Sessions(max_sessions), Values(max_values))
         self._lock = threading.Lock()
 
     @classmethod
@@ -61,20 +59,11 @@ class LocalBackend(Backend):
     @override
     def execute(self, op: Op[R]) -> R:
         with self._lock:
-            now = int(self._clock() * 1000)
-            self._state.expire(now)
-            self._state.activity.count(now)
-            return op.run(self._state, now)
+            return self._state.execute(op.run)
 
     @override
     async def aexecute(self, op: Op[R]) -> R:
         return self.execute(op)  # it takes microseconds, so the event loop does it itself
-
-    def adopt(self, sessions: Iterable[tuple[SessionKeys, Session]]) -> None:
-        """Hold sessions that were made elsewhere."""
-        with self._lock:
-            for keys, session in sessions:
-                self._state.sessions.keep(keys, session)
 
     @override
     def close(self) -> None:

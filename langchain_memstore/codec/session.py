@@ -62,10 +62,12 @@ class SessionCodec:
         self._accept_plaintext = accept_plaintext
         self._compress_above = compress_above
         self._on_corrupt: Literal["skip", "raise"] = on_corrupt
+        self._stores_as_encoded = key_ring is None and compress_above is None
 
     def encode(self, messages: Sequence[BaseMessage]) -> tuple[bytes, ...]:
         """Encode messages as entries; see `messages.encode`."""
-        return self.seal(codec.encode(messages))
+        entries = codec.encode(messages)
+        return entries if self._stores_as_encoded else self.seal(entries)
 
     def seal(self, entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Return entries as they are stored: compressed and sealed, where that is wanted."""

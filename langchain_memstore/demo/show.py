@@ -89,7 +89,7 @@ def converse(store: Memstore, session_id: str) -> None:
 
     if store.status.backend == "redis":
         _title("Keys of the session in Redis; they expire together")
-        for key, what in zip(history.keys.siblings, KINDS, strict=False):
+        for key, what in zip(history.keys.siblings(), KINDS, strict=False):
             print(f"  {key:<60} {what}")
         print(f"\n  redis-cli LRANGE {shlex.quote(history.keys.messages)} 0 -1")
     else:

@@ -116,7 +116,7 @@ def _session_id(key: bytes, pattern: SessionPattern) -> str | None:
         return None
     kind = text[: text.find("{")].rstrip(":").rpartition(":")[2]
     session_id = pattern.name(text.replace(f":{kind}:{{", ":meta:{", 1)) if kind else None
-    return session_id if session_id and text in SessionKeys(pattern.prefix, session_id).siblings else None
+    return session_id if session_id and text in SessionKeys(pattern.prefix, session_id).siblings() else None
 
 
 def _faults(keys: SessionKeys, backend: Backend, policy: Policy) -> Iterator[str]:

@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 _HOMES = {
-        "kv.cache": ("GenerationCache",),
-        "kv.cached": ("CacheInfo", "CachedFunction"),
-        "kv.in_process_redis": ("local_redis",),
-        "kv.lock": ("Lock",),
-        "kv.rate_limiter": ("RateLimiter",),
-        "kv.store": ("KeyValueStore",),
-        "kv.working_memory": ("WorkingMemory", "WorkingMemoryRecord"),
-        "models": ("SlowCommand", "StoreInfo"),
-    }
+    "kv.cache": ("GenerationCache",),
+    "kv.cached": ("CacheInfo", "CachedFunction"),
+    "kv.in_process_redis": ("local_redis",),
+    "kv.lock": ("Lock",),
+    "kv.rate_limiter": ("RateLimiter",),
+    "kv.store": ("KeyValueStore",),
+    "kv.working_memory": ("WorkingMemory", "WorkingMemoryRecord"),
+    "models": ("SlowCommand", "StoreInfo"),
+}
 
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -92,13 +92,12 @@ class Op(ABC, Generic[R]):
     @property
     def targets(self) -> tuple[Hashable, ...]:
         """What the operation is about: those about the same are replayed before the next of them may pass."""
-        return (getattr(self, "keys", None),)
+        return ()
 
     @property
     def subject(self) -> str | None:
         """What an error is to say that the operation is about; None: about nothing in particular."""
-        keys = getattr(self, "keys", None)
-        return None if keys is None else f"session {keys.session_id!r} (prefix {keys.prefix!r})"
+        return None
 
     def arguments(self) -> Command:
         """Return what follows the script's name in EVALSHA: the number of keys, the keys, the arguments."""

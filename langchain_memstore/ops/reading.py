@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Command, InOutage, MirrorEffect, Op
-from langchain_memstore.ops.session import SessionOp, Touch
+from langchain_memstore.ops.session import SessionKeysOp, SessionOp, Touch
 from langchain_memstore.ops.state import LocalState, Session, worn
 
 
@@ -161,7 +161,7 @@ CHANGED = SessionView([])
 
 
 @dataclass(frozen=True)
-class ReadEntries(Op[list[bytes]]):
+class ReadEntries(SessionKeysOp[list[bytes]]):
     """Read the entries that wait to be summarised, then those of the window; no TTL is refreshed.
 
     Args:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
+
+from typing_extensions import override
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
@@ -16,10 +19,24 @@ from langchain_memstore.window import Bounds, bounded_start
 R = TypeVar("R")
 
 
-class SessionOp(Op[R]):
-    """An operation on one session."""
+class SessionKeysOp(Op[R]):
+    """An operation on the keys of one session."""
 
     keys: SessionKeys
+
+    @property
+    @override
+    def targets(self) -> tuple[Hashable, ...]:
+        return (self.keys,)
+
+    @property
+    @override
+    def subject(self) -> str:
+        return f"session {self.keys.session_id!r} (prefix {self.keys.prefix!r})"
+
+
+class SessionOp(SessionKeysOp[R]):
+    """An operation on one session, whose Python meaning is `apply`."""
 
     def run(self, state: LocalState, now: int) -> R:
         """Apply the operation to its session."""
@@ -54,7 +71,7 @@ class SessionScript(SessionOp[R]):
 
     def arguments(self) -> Command:
         """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
-        return (5, *self.keys.siblings, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
+        return (5, *self.keys.script_keys, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
 
     def values(self) -> tuple[Argument, ...]:
         """Return the operation's own arguments."""
@@ -128,27 +145,34 @@ class Append(SessionScript[Appended]):
 
     def apply(self, session: Session, now: int) -> Appended:
         """Append to a list."""
-        done = session.find_result(self.write_id)
+        done, dropped, lost = session.find_result(self.write_id), 0, 0
+        max_evicted = self.bounds.max_evicted
         if done is None:
             session.messages += self.entries
             session.total += len(self.entries)
             session.turns += self.started_turns()
             session.popped.clear()
-            max_evicted = self.bounds.max_evicted
-            start, lost = bounded_start(session.messages, self.bounds), 0
-            if start > 0 and max_evicted is not None:
-                session.evicted += session.messages[:start]
+            dropped = bounded_start(session.messages, self.bounds)
+            if dropped > 0 and max_evicted is not None:
+                session.evicted += session.messages[:dropped]
                 lost = max(0, session.evicted_count - max_evicted)
                 session.drop_evicted(lost)
                 session.lost += lost
-            del session.messages[:start]
-            done = session.commit(self.write_id, self._counters(session, start, lost), self.ttl, now)
-        return self.decode((done or self._counters(session, 0, 0)).encode())
-
-    def _counters(self, session: Session, dropped: int, lost: int) -> str:
-        evicted = 0 if self.bounds.max_evicted is None else session.evicted_count
-        counters = len(session.messages), session.total, session.turns, dropped, evicted, lost
-        return ",".join(map(str, (*counters, session.turns - session.covered)))
+            del session.messages[:dropped]
+        if done:
+            return self.decode(done.encode())
+        appended = Appended(
+            messages=len(session.messages),
+            total=session.total,
+            turns=session.turns,
+            dropped=dropped,
+            evicted=0 if max_evicted is None else session.evicted_count,
+            lost=lost,
+            turns_since_summary=session.turns - session.covered,
+        )
+        if done is None:
+            session.commit(self.write_id, ",".join(map(str, appended)), self.ttl, now)
+        return appended
 
 
 @dataclass(frozen=True)
@@ -291,7 +315,7 @@ class Touch(SessionScript[bool]):
 
 
 @dataclass(frozen=True)
-class Clear(Op[bool]):
+class Clear(SessionKeysOp[bool]):
     """Remove every key of a session, and tell whether there was one.
 
     Args:
@@ -307,7 +331,7 @@ class Clear(Op[bool]):
 
     def commands(self) -> list[Command]:
         """Return one UNLINK."""
-        return [("UNLINK", *self.keys.siblings, self.keys.lease)]
+        return [("UNLINK", *self.keys.script_keys, self.keys.lease)]
 
     def decode(self, reply: list[int]) -> bool:
         """Tell whether anything was removed."""

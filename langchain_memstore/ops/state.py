@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,7 @@ from typing_extensions import override
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.write_ids import Writers
 
+MOST_SESSIONS = MOST_VALUES = 100_000  # to hold, unless somebody says otherwise
 RECENT = 512  # bytes of recent write ids and results to keep, as in lua/common.lua
 
 
@@ -33,6 +34,7 @@ class Expires:
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", bound=Expires)
+R = TypeVar("R")
 
 
 class Expiring(Generic[K, V]):
@@ -239,10 +241,15 @@ class Activity:
 
 @dataclass(frozen=True)
 class LocalState:
-    """What operations run on inside the process."""
+    """What operations run on inside the process.
 
-    sessions: Sessions
-    values: Values
+    Args:
+        clock: Tells the time, in seconds since 1970.
+    """
+
+    clock: Callable[[], float]
+    sessions: Sessions = field(default_factory=lambda: Sessions(MOST_SESSIONS))
+    values: Values = field(default_factory=lambda: Values(MOST_VALUES))
     leases: Values = field(default_factory=lambda: Values(None))
     """Locks, the times of limited hits, and what calls have done: none goes before it expires, which is soon."""
     activity: Activity = field(default_factory=Activity)
@@ -252,8 +259,11 @@ class LocalState:
         yield from (keys.meta for keys in self.sessions)
         yield from self.values
 
-    def expire(self, now: int) -> None:
-        """Let go of everything whose time, in milliseconds since 1970, has come."""
+    def execute(self, run: Callable[[LocalState, int], R]) -> R:
+        """Run the Python meaning of an operation now, on all that has not expired by now."""
+        now = int(self.clock() * 1000)
+        self.activity.count(now)
         self.sessions.expire(now)
         self.values.expire(now)
         self.leases.expire(now)
+        return run(self, now)

@@ -24,7 +24,7 @@ class SummaryScript(SessionScript[R]):
     def arguments(self) -> Command:
         """Return the keys, the token, the TTL and the operation's own arguments."""
         _, *arguments = super().arguments()
-        keys = len(self.keys.siblings)
+        keys = len(self.keys.script_keys)
         return (keys + 1, *arguments[:keys], self.keys.lease, *arguments[keys:])
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Op, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Script
+from langchain_memstore.ops.session import SessionKeysOp
 from langchain_memstore.ops.state import LocalState, Session
 from langchain_memstore.ops.summary import SummaryScript
 from langchain_memstore.ops.write_ids import Writers
@@ -55,7 +56,7 @@ class SessionDump:
 
 
 @dataclass(frozen=True)
-class Dump(Op["SessionDump | None"]):
+class Dump(SessionKeysOp["SessionDump | None"]):
     """Read all of a session at one moment; None where there is none. No TTL is refreshed.
 
     Args:
@@ -205,7 +206,7 @@ class Restore(SummaryScript[Restored]):
 
 
 @dataclass(frozen=True)
-class Expiries(Op[tuple["int | None", ...]]):
+class Expiries(SessionKeysOp[tuple["int | None", ...]]):
     """Tell when the keys of a session expire, at one moment; those that do not exist are left out.
 
     Args:
@@ -218,7 +219,7 @@ class Expiries(Op[tuple["int | None", ...]]):
 
     def commands(self) -> list[Command]:
         """Return one PTTL for each key."""
-        return [("PTTL", key) for key in self.keys.siblings]
+        return [("PTTL", key) for key in self.keys.script_keys]
 
     def decode(self, reply: list[int]) -> tuple[int | None, ...]:
         """Return milliseconds; None: never."""

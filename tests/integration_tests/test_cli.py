@@ -424,7 +424,7 @@ def test_the_doctor_finds_what_went_wrong_with_sessions(memstore: Run, store: Me
     history = {name: store.history(name) for name in ("ttl", "siblings", "half", "entries", "results", "late", "types")}
     for each in history.values():
         each.add_user_message("hi")
-    for key in history["ttl"].keys.siblings:
+    for key in history["ttl"].keys.siblings():
         admin.persist(key)
     admin.expire(history["siblings"].keys.turns, 50)
     admin.persist(history["half"].keys.messages)

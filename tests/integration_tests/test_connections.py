@@ -155,9 +155,9 @@ async def test_a_connection_that_is_marked_is_made_anew(server: Server, admin: r
         for number in range(1, 4):
             if face == "sync":
                 assert write(store) == number
-                taken = connections._thread_pool().acquire()
+                taken = connections.thread_pool().acquire()
                 taken.mark_for_reconnect()
-                connections._thread_pool().release(taken, healthy=True)
+                connections.thread_pool().release(taken, healthy=True)
             else:
                 assert await awrite(store) == number
                 pool = (await connections._loop_connections())._pool

@@ -156,7 +156,7 @@ class BothBackends(RuleBasedStateMachine):
     def pass_time(self, milliseconds: int) -> None:
         self.passed += milliseconds / 1000
         for keys in SESSIONS:
-            self.admin.eval(PASS_TIME, 5, keys.meta, *set(keys.siblings) - {keys.meta}, milliseconds)
+            self.admin.eval(PASS_TIME, 5, keys.meta, *set(keys.siblings()) - {keys.meta}, milliseconds)
 
     @invariant()
     def sessions_are_the_same(self) -> None:
@@ -173,7 +173,7 @@ class BothBackends(RuleBasedStateMachine):
     def siblings_expire_together(self) -> None:
         for keys in SESSIONS:
             with self.admin.pipeline() as pipeline:
-                for key in keys.siblings:
+                for key in keys.siblings():
                     pipeline.pttl(key)
                 lefts = [left for left in pipeline.execute() if left != -2]
             assert not lefts or max(lefts) - min(lefts) <= 1

@@ -20,7 +20,7 @@ def test_looking_starts_no_ttl_anew(server: Server, admin: redis.Redis) -> None:
     with Memstore.from_url(server.url, ttl=1000) as store:
         history = store.history("<s>")
         history.add_messages([HumanMessage("hi"), AIMessage("hello")])
-        for key in history.keys.siblings:
+        for key in history.keys.siblings():
             admin.pexpire(key, 500_000)
         for shown in history, store, store.get_session_history("<s>"):
             data = shown._repr_mimebundle_()
@@ -28,7 +28,7 @@ def test_looking_starts_no_ttl_anew(server: Server, admin: redis.Redis) -> None:
             assert shown._repr_html_().startswith('<div class="memstore">')
         assert "expires in 8 min" in history._repr_html_()
         assert "redis · prefix conversation · 1 session" in store._repr_html_()
-        assert max(admin.pttl(key) for key in history.keys.siblings) <= 500_000
+        assert max(admin.pttl(key) for key in history.keys.siblings()) <= 500_000
 
 
 def test_a_store_of_many_sessions_is_shown_soon(server: Server, admin: redis.Redis) -> None:

@@ -87,7 +87,7 @@ async def test_lists_of_langchain_community(
             assert snapshot.ttl is None
         else:
             assert snapshot.ttl is not None and ttl - 60 < snapshot.ttl <= ttl
-            lefts = {admin.pttl(key) for key in history.keys.siblings if admin.exists(key)}
+            lefts = {admin.pttl(key) for key in history.keys.siblings() if admin.exists(key)}
             assert max(lefts) - min(lefts) < 50
     assert {key: admin.dump(key) for key in before} == before  # the source is left as it is
     assert import_conversations(store, lists).unchanged == 3

@@ -38,7 +38,7 @@ READ = Read(KEYS, None, refresh=False)
 
 def near(server: Server, most: int = 10**6) -> NearCacheBackend:
     known = SessionMirror(most, time.time)
-    return NearCacheBackend(RedisBackend(Connections.of_url(server.url)), known, notes=True)
+    return NearCacheBackend(RedisBackend(Connections.of_url(server.url)), known, records=True)
 
 
 def append(*texts: str, most: int | None = None, evicted: int | None = None) -> Append:
@@ -107,7 +107,7 @@ class ManyProcesses(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        self.admin.delete(*KEYS.siblings)
+        self.admin.delete(*KEYS.siblings())
 
     @rule(count=st.integers(1, 3))
     def append_as_another_package(self, count: int) -> None:
@@ -166,7 +166,7 @@ def test_the_ttl_is_refreshed_as_by_any_read(server: Server, admin: redis.Redis)
     backend.execute(append("hello"))
     read = Read(KEYS, HOUR, refresh=True)
     backend.execute(read)
-    for key in KEYS.siblings:
+    for key in KEYS.siblings():
         admin.pexpire(key, HOUR // 2)
     assert backend.execute(read).ttl_ms <= HOUR // 2
     assert backend.execute(read).ttl_ms > HOUR * 0.98

@@ -59,7 +59,7 @@ async def test_what_is_found(store: Memstore, text: str, options: dict[str, obje
 async def test_no_ttl_is_refreshed(store: Memstore, admin: redis.Redis) -> None:
     history = store.history("trip")
     history.add_messages(TRIP)
-    keys = [key for key in history.keys.siblings if admin.pexpire(key, 5000)]
+    keys = [key for key in history.keys.siblings() if admin.pexpire(key, 5000)]
     assert len(keys) == 4  # all but the summary
     assert history.search("Porto") and await history.asearch("Porto")
     assert [*store.search("Porto")] and [hit async for hit in store.asearch("Porto")]

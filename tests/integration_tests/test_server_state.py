@@ -82,7 +82,7 @@ def dump(admin: redis.Redis) -> dict[bytes, bytes]:
 def expiries(admin: redis.Redis) -> list[int]:
     """Return the TTLs of the keys of the session, as far as there are such keys."""
     with admin.pipeline() as pipeline:
-        for key in KEYS.siblings:
+        for key in KEYS.siblings():
             pipeline.pttl(key)
         return [left for left in pipeline.execute() if left != -2]
 
@@ -111,7 +111,7 @@ def test_a_ttl_that_has_hardly_worn_off_is_left_alone(backend: Backend, admin: r
     for name in ("append", "pop", "register_turn", "read"):
         backend.execute(operations()[name])
     assert "cmdstat_pexpireat" not in admin.info("commandstats")
-    for key in KEYS.siblings:
+    for key in KEYS.siblings():
         admin.pexpire(key, TTL * 98 // 100)
     backend.execute(operations()["read"])
     assert admin.info("commandstats")["cmdstat_pexpireat"]["calls"] == 5

@@ -13,8 +13,9 @@ import pytest
 import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_memstore import BackendError, ChatMessageHistory, Memstore, codec
+from langchain_memstore import BackendError, ChatMessageHistory, Memstore
 from langchain_memstore.backends.base import Backend
+from langchain_memstore.codec.session import decode_entries
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import Append, SessionScript
@@ -72,7 +73,7 @@ def meanwhile(happening: Callable[[], object]) -> Callable[[str, list[BaseMessag
 def where(history: ChatMessageHistory, lost: int = 0, popped: int = 0) -> tuple[str, str, str]:
     """Tell which messages the summary covers, which wait, and which the window has; and see that the counts agree."""
     snapshot = history.snapshot()
-    entries = codec.decode_entries(history._backend.execute(ReadEntries(history.keys)), "", "raise")
+    entries = decode_entries(history._backend.execute(ReadEntries(history.keys)), "", "raise")
     texts = [message.text for message in entries]
     assert texts[snapshot.evicted :] == [message.text for message in snapshot.messages]
     assert snapshot.lost == lost
@@ -457,7 +458,7 @@ class TestKeys:
         admin.eval(PASS_TIME, 0, worn * 1000)
         assert history.compact()
         with admin.pipeline() as pipeline:
-            for key in history.keys.siblings:
+            for key in history.keys.siblings():
                 pipeline.pttl(key)
             *left, evicted = pipeline.execute()
         assert max(left) - min(left) <= 1 and min(left) > 98_000

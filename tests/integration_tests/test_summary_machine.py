@@ -29,8 +29,9 @@ from hypothesis.stateful import (
 )
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_memstore import BackendUnavailable, Memstore, codec
+from langchain_memstore import BackendUnavailable, Memstore
 from langchain_memstore.backends.base import Backend
+from langchain_memstore.codec.session import decode_entries
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import SessionScript
@@ -224,7 +225,7 @@ class OneSession(RuleBasedStateMachine):
             self.do(self.backend.execute, Release(self.keys, claim.write_id))
             return
         self.claims.remove((claim, claimed))
-        summary = listing(claimed.summary, codec.decode_entries(claimed.entries, "", "raise"))
+        summary = listing(claimed.summary, decode_entries(claimed.entries, "", "raise"))
         commit = Commit(self.keys, summary, claimed, DAY * 1000, claim.write_id)
         for _ in how.split():
             assert self.do(self.backend.execute, commit) == valid
@@ -298,7 +299,7 @@ def _message(kind: str, text: str) -> BaseMessage:
 
 
 def _texts(entries: list[bytes]) -> list[str]:
-    return [message.text for message in codec.decode_entries(entries, "", "raise")]
+    return [message.text for message in decode_entries(entries, "", "raise")]
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ async def test_few_pipelines_carry_what_many_tasks_send(store: Memstore, admin: 
 
 
 async def test_a_lone_task_sends_for_itself(store: Memstore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(PipelineBatcher, "_carry")
+    monkeypatch.delattr(PipelineBatcher, "_flush")
     history = store.history("session")
     for number in range(20):
         await turn(history, number)
@@ -139,7 +139,7 @@ async def test_who_cancels_tasks_that_it_does_not_know_cancels_no_operation(stor
         for _ in range(2 * number):
             await asyncio.sleep(0)
             for task in asyncio.all_tasks():
-                if task.get_coro().__qualname__ == "PipelineBatcher._carry":  # redis-py has tasks of its own
+                if task.get_coro().__qualname__ == "PipelineBatcher._flush":  # redis-py has tasks of its own
                     task.cancel()
         await asyncio.gather(*tasks)
     await check(store, 5)

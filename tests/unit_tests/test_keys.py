@@ -78,7 +78,7 @@ def test_prefixes_that_begin_alike_are_apart(prefix: str, session_id: str, data:
 def test_a_key_parses_back(prefix: str, session_id: str) -> None:
     keys = SessionKeys(prefix, session_id)
     assert SessionPattern(prefix).name(keys.meta) == session_id
-    for other in {*keys.siblings, keys.lease} - {keys.meta}:
+    for other in {*keys.siblings(), keys.lease} - {keys.meta}:
         assert SessionPattern(prefix).name(other) is None
     assert SessionPattern(prefix + "x").name(keys.meta) is None
 
@@ -102,7 +102,7 @@ def test_any_text_is_an_id_and_a_prefix(name: str) -> None:
 
 
 def test_the_layout_is_the_contract() -> None:
-    assert SessionKeys("conversation", "user-7/a").siblings == (
+    assert SessionKeys("conversation", "user-7/a").siblings() == (
         "conversation:messages:{user-7/a}",
         "conversation:meta:{user-7/a}",
         "conversation:turns:{user-7/a}",

@@ -43,7 +43,8 @@ class Known:
     def seen(self, op: Op[Any]) -> Any:
         """Return what an operation answers that has only what is known."""
         stand_in = LocalBackend(clock=self.clock)
-        stand_in.adopt(self.mirror.sessions())
+        for keys, session in self.mirror.sessions():
+            stand_in._state.sessions.keep(keys, session)
         return stand_in.execute(op)
 
 

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.backends.outage.session_mirror import SessionMirror
@@ -27,6 +26,7 @@ from langchain_memstore.errors import (
     BackendUnavailable,
 )
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.state import LocalState
 from langchain_memstore.options import LayerPolicy
 
 R = TypeVar("R")
@@ -93,8 +93,8 @@ class OutageController:
         self._stop = threading.Event()
         """Has the thread that replays end."""
         self._replayer: Backend | None = None
-        self._local: LocalBackend | None = None
-        """Serves operations while the state is DEGRADED or REPLAYING."""
+        self._stand_in: LocalState | None = None
+        """What operations run on while the state is DEGRADED or REPLAYING."""
         self._probe: Op[Any] | None = None
         """The operation that met the outage, to try the store with while nothing waits."""
         self._since = 0.0
@@ -108,7 +108,7 @@ class OutageController:
         self.mirror.forget()
         self.state = State.CLOSED
         self._lock, self._turn, self._stop = threading.Lock(), threading.Lock(), threading.Event()
-        self._replayer = self._local = self._probe = None
+        self._replayer = self._stand_in = self._probe = None
 
     @property
     def since(self) -> datetime | None:
@@ -169,8 +169,8 @@ class OutageController:
         """Do to the stand-in what the store has done, where an outage has begun meanwhile."""
         if op.in_outage == "journal" and op.mirror in ("append", "write"):
             with self._lock:
-                if self.state is State.DEGRADED and self._local is not None:
-                    self._local.execute(op)  # once: what stands in knows the last ids
+                if self.state is State.DEGRADED and self._stand_in is not None:
+                    self._stand_in.execute(op.run)  # once: what stands in knows the last ids
 
     def serve(self, op: Op[R]) -> tuple[R] | None:
         """Execute an operation inside the process; None where the outage has ended just now.
@@ -180,14 +180,14 @@ class OutageController:
             BackendError: The operation is refused.
         """
         with self._lock:
-            if self._local is None:
+            if (stand_in := self._stand_in) is None:
                 return None
             if op.in_outage == "refuse":
                 raise BackendUnavailable(f"the store cannot be reached, and {type(op).__name__} needs it")
             if op.in_outage == "serve":
-                return (self._local.execute(op),)
+                return (stand_in.execute(op.run),)
             self.journal.check_room()
-            result = self._local.execute(op)
+            result = stand_in.execute(op.run)
             self.journal.append(op)
             if op is self._probe:
                 self._probe = None
@@ -218,27 +218,28 @@ class OutageController:
             if self.journal:
                 logger.warning("%d operations wait for the store %s", len(self.journal), self.journal.kept())
             self.journal.close()
-            self._local = self._probe = None
+            self._stand_in = self._probe = None
             self.state = State.CLOSED
 
     def _begin(self, state: State, make_replayer: Callable[[], Backend]) -> None:
         self.state = state
         self._since = self._clock()
         self._replayed = 0
-        self._local = self._stand_in()
+        self._stand_in = self._make_stand_in()
         self._stop = threading.Event()
         self._replayer = make_replayer()
         threading.Thread(
             target=self._run, args=(self._replayer, self._stop), name="memstore-replay", daemon=True
         ).start()
 
-    def _stand_in(self) -> LocalBackend:
-        """Make what serves operations: what is known of the store, and what waits for it."""
-        local = LocalBackend(clock=self._clock)
-        local.adopt(self.mirror.sessions())
+    def _make_stand_in(self) -> LocalState:
+        """Make what operations run on: what is known of the store, and what waits for it."""
+        stand_in = LocalState(self._clock)
+        for keys, session in self.mirror.sessions():
+            stand_in.sessions.keep(keys, session)
         for op in self.journal:
-            local.execute(op)
-        return local
+            stand_in.execute(op.run)
+        return stand_in
 
     def _run(self, replayer: Backend, stop: threading.Event) -> None:
         try:
@@ -274,11 +275,11 @@ class OutageController:
     def _next(self) -> Op[Any] | None:
         with self._lock:
             op = None if self.state is State.HEALTHY else self.journal.head() or self._probe
-            if op is None and self._local is not None:
+            if op is None and self._stand_in is not None:
                 seconds = self._clock() - self._since
                 logger.info("the store is back after %.1f s; %d operations were replayed", seconds, self._replayed)
                 self._breaker.close()
-                self._local = None
+                self._stand_in = None
                 self.state = State.HEALTHY
             return op
 
@@ -297,7 +298,7 @@ class OutageController:
         self._breaker.open()
         if self.state is State.REPLAYING:  # some operations went to the store since, which the stand-in has not seen
             self.state = State.DEGRADED
-            self._local = self._stand_in()
+            self._stand_in = self._make_stand_in()
         logger.debug("the store is still out of reach: %s", error)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from langchain_memstore.keys import SessionKeys
@@ -151,12 +151,12 @@ class SessionMirror:
             appends = cast("list[Append]", [op for op in known.writes if op.mirror == "append"])
             return known.view, sum(len(op.entries) for op in appends)
 
-    def sessions(self) -> Iterator[tuple[SessionKeys, Session]]:
+    def sessions(self) -> list[tuple[SessionKeys, Session]]:
         """Make the sessions that are known, those first that were used longest ago."""
         self._apply()
         with self._lock:
             known = list(self._sessions.values())
-        return ((each.keys, each.session()) for each in known)
+        return [(each.keys, each.session()) for each in known]
 
     def _apply(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from abc import abstractmethod
 from typing import Any, TypeVar
@@ -12,11 +13,9 @@ from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.connections import Connections, Shared
-from langchain_memstore.backends.redis.errors import LOST, translate
+from langchain_memstore.backends.redis.errors import LOST, REFUSED_LOGIN, translate
 from langchain_memstore.backends.redis.protocol import (
-    PATIENCE,
     commands_of,
-    pause,
     result_of,
     was_not_queued,
     with_source,
@@ -26,6 +25,9 @@ from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op
 
 R = TypeVar("R")
+
+RETRIES = 3  # how often an operation is sent again after its connection was lost
+PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
 
 
 class RemoteBackend(Backend):
@@ -113,7 +115,7 @@ class RedisBackend(RemoteBackend):
     @override
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        exchange, commands = self._connections.exchange, commands_of(op)
+        exchange, commands = self._connections.thread_pool().exchange, commands_of(op)
         losses, until = 0, time.monotonic() + PATIENCE
         while commands:
             try:
@@ -145,3 +147,12 @@ class RedisBackend(RemoteBackend):
                 losses += not isinstance(error, MaxConnectionsError)
                 await asyncio.sleep(pause(error, losses, until))
         return []
+
+
+def pause(error: Exception, losses: int, until: float) -> float:
+    """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
+    if losses > RETRIES or time.monotonic() > until or isinstance(error, REFUSED_LOGIN):
+        raise error
+    if isinstance(error, MaxConnectionsError):  # a borrowed pool that does not wait by itself
+        return 0.01
+    return random.uniform(0.5, 1) * 0.01 * float(2**losses)

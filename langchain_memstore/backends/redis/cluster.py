@@ -19,10 +19,10 @@ from redis.exceptions import (
 )
 from typing_extensions import override
 
-from langchain_memstore.backends.redis.backend import RemoteBackend
+from langchain_memstore.backends.redis.backend import PATIENCE, RemoteBackend, pause
 from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, is_for_now
-from langchain_memstore.backends.redis.protocol import PATIENCE, commands_of, pause, was_not_queued, with_source
+from langchain_memstore.backends.redis.protocol import commands_of, was_not_queued, with_source
 from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.backends.steps import Pause, Steps, arun_steps, run_steps
@@ -41,7 +41,7 @@ class Exchange(NamedTuple):
 
     def run(self) -> list[Any]:
         """Send them, and return the answers."""
-        return self.connections.exchange(self.commands)
+        return self.connections.thread_pool().exchange(self.commands)
 
     async def arun(self) -> list[Any]:
         """Send them; the async variant of `run`."""

@@ -12,12 +12,10 @@ from typing import Any, TypeVar, cast
 
 import redis
 import redis.asyncio
-from redis.exceptions import ResponseError
 from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.redis.batching import PipelineBatcher
 from langchain_memstore.backends.redis.pool import LoopPool, ThreadPool
-from langchain_memstore.backends.redis.protocol import is_left_open, packed
 from langchain_memstore.backends.redis.urls import (
     SENTINEL_SCHEMES,
     MakePool,
@@ -176,26 +174,8 @@ class Connections(Shared):
         make = sentinel_pools if url.startswith(SENTINEL_SCHEMES) else url_pools
         return find_shared(key, lambda: cls(make(url, settings), key))
 
-    def exchange(self, commands: list[Command]) -> list[Any]:
-        """Send commands over one connection, and return their answers: errors of the server among them."""
-        pool = self._thread_pool()
-        connection = pool.acquire()
-        healthy = False
-        try:
-            connection.send_packed_command([packed(commands)])
-            replies: list[Any] = []
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(disable_decoding=True))
-                except ResponseError as error:
-                    replies.append(error)
-            healthy = not is_left_open(replies)
-            return replies
-        finally:
-            pool.release(connection, healthy)
-
     async def aexchange(self, commands: list[Command], alone: bool = False) -> list[Any]:
-        """Send commands over one connection; the async variant of `exchange`.
+        """Send commands over one connection of the running event loop's, and return their answers.
 
         Args:
             commands: What to send.
@@ -203,7 +183,8 @@ class Connections(Shared):
         """
         return await (await self._loop_connections()).batcher.exchange(commands, alone)
 
-    def _thread_pool(self) -> ThreadPool:
+    def thread_pool(self) -> ThreadPool:
+        """Return the pool for threads."""
         if self._pool is None:
             with self._lock:
                 if self._pool is None:
@@ -272,8 +253,8 @@ class Borrowed(Connections):
         return self._twin
 
     @override
-    def _thread_pool(self) -> ThreadPool:
-        return self._lent or self._twin._thread_pool()
+    def thread_pool(self) -> ThreadPool:
+        return self._lent or self._twin.thread_pool()
 
     @override
     async def _loop_connections(self) -> LoopConnections:

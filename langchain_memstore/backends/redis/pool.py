@@ -13,9 +13,12 @@ from typing import Any
 from redis.asyncio.connection import BlockingConnectionPool as AsyncBlockingConnectionPool
 from redis.connection import BlockingConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langchain_memstore.backends.redis.protocol import is_left_open, packed
 from langchain_memstore.backends.redis.sentinel import aconnection_of, connection_of
+from langchain_memstore.ops.base import Command
 
 # `asyncio.timeout`, or what stands for it in older Pythons, where redis-py brings it.
 if sys.version_info >= (3, 11, 3):
@@ -58,6 +61,23 @@ class ThreadPool:
     def _start(self) -> None:
         self._idle: list[Any] = []
         self._semaphore = threading.Semaphore(self._pool.max_connections)
+
+    def exchange(self, commands: list[Command]) -> list[Any]:
+        """Send commands over one connection, and return their answers: errors of the server among them."""
+        connection = self.acquire()
+        healthy = False
+        try:
+            connection.send_packed_command([packed(commands)])
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+            healthy = not is_left_open(replies)
+            return replies
+        finally:
+            self.release(connection, healthy)
 
     def acquire(self) -> Any:
         """Return a connection, which is to be released; of a pool of our own, wait for one."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import random
-import time
 from typing import Any, TypeVar
 
 from hiredis import pack_command
-from redis.exceptions import ExecAbortError, MaxConnectionsError, OutOfMemoryError, ResponseError
+from redis.exceptions import ExecAbortError, OutOfMemoryError, ResponseError
 
-from langchain_memstore.backends.redis.errors import REFUSED_LOGIN, raise_refusal
+from langchain_memstore.backends.redis.errors import raise_refusal
 from langchain_memstore.ops.base import Command, Op
 
 R = TypeVar("R")
-
-RETRIES = 3  # how often an operation is sent again after its connection was lost
-PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
 
 
 def packed(commands: list[Command]) -> bytes:
@@ -45,15 +40,6 @@ def was_not_queued(op: Op[Any], replies: list[Any]) -> bool:
 def is_left_open(replies: list[Any]) -> bool:
     """Tell whether a connection may still be in a transaction, as where the server refuses the user EXEC."""
     return len(replies) > 1 and isinstance(replies[-1], ResponseError) and not isinstance(replies[-1], ExecAbortError)
-
-
-def pause(error: Exception, losses: int, until: float) -> float:
-    """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
-    if losses > RETRIES or time.monotonic() > until or isinstance(error, REFUSED_LOGIN):
-        raise error
-    if isinstance(error, MaxConnectionsError):  # a borrowed pool that does not wait by itself
-        return 0.01
-    return random.uniform(0.5, 1) * 0.01 * float(2**losses)
 
 
 def result_of(op: Op[R], replies: list[Any]) -> R:
