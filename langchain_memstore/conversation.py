@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
+from typing_extensions import override
 
 from langchain_memstore import display
 from langchain_memstore.errors import DecryptError, MissingPackage
@@ -49,9 +50,11 @@ class Conversation(Shown):
         self._compactor = compactor
         self._codec = policy.session_codec(self.keys)
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, backend={self._backend!r})"
 
+    @override
     def __str__(self) -> str:
         return get_buffer_string(self.messages)
 

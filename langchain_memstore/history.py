@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.conversation import Conversation
@@ -52,12 +52,15 @@ class RunHistory(ChatMessageHistory):
     _first: list[BaseMessage] | None = None
 
     @property
+    @override
+    @override
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
         """The conversation as it was when this run first read it."""
         if self._first is None:
             self._first = super().messages
         return self._first.copy()
 
+    @override
     async def aget_messages(self) -> list[BaseMessage]:
         """Return the conversation as it was when this run first read it."""
         if self._first is None:

@@ -13,6 +13,8 @@ import fnmatch
 import re
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 _WILDCARD = re.compile(r"\*|\?|\[!?\]?[^\]]*\]")  # the wildcards of fnmatch
 _GLOB_SPECIAL = re.compile(r"([*?\[\]\\^])")  # what a Redis pattern does not take literally
@@ -196,6 +198,7 @@ class ValuePattern(SessionPattern):
 
     kind: str = "kv"
 
+    @override
     def _head(self) -> str:
         return f"{_escape(self.prefix)}:{_escape_kind(self.kind)}:{{"
 
@@ -213,12 +216,14 @@ class RecordPattern(SessionPattern):
     conversation_id: str | None = None
     memory_type: str | None = None
 
+    @override
     def scan_pattern(self) -> str:
         """Return the Redis pattern that finds every key of such a record, and few others."""
         kind = "*" if self.memory_type is None else glob_literal(_escape_kind(self.memory_type))
         name = "*" if self.conversation_id is None else glob_literal(_escape(self.conversation_id))
         return f"{glob_literal(_escape(self.prefix))}:{kind}:{{{name}}}"
 
+    @override
     def name(self, key: str) -> str | None:
         """Return a key that `scan_pattern` found, or None where it is not of such a record."""
         if (found := self.parse(key)) is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Self, Unpack, override
 
 from langchain_memstore import display
 from langchain_memstore.backends.base import Backend
@@ -118,6 +118,7 @@ class Memstore(KeyValueFamily, Shown):
         key_ring = Policy(**history).key_ring
         return cls(redis_of_clients(redis_client, async_client, LayerPolicy(**fallback), key_ring), **history)
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend={self._backend!r}, key_prefix={self._policy.key_prefix!r})"
 

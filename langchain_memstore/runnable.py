@@ -15,6 +15,7 @@ from langchain_core.runnables.base import RunnableBindingBase, coerce_to_runnabl
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from langchain_core.utils.pydantic import create_model_v2
 from pydantic import RootModel
+from typing_extensions import override
 
 from langchain_memstore.run_messages import combine_chunks, frozen_copy, messages_of, new_messages, value_of
 
@@ -85,24 +86,29 @@ class RunnableWithHistory(Runnable[Any, Any]):
         self._factory_takes_keys = _takes_keys(get_session_history, self._keys)
         self._is_graph = _is_graph(self.runnable)
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(runnable={self.runnable.get_name()})"
 
     @property
+    @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """The keys that `config["configurable"]` may or must have."""
         return get_unique_config_specs([*self.runnable.config_specs, *self.history_factory_config])
 
     @property
-    def InputType(self) -> Any:  # noqa: N802
+    @override
+    def InputType(self) -> Any:
         """What `invoke` takes where nothing says that it is a dict."""
         return str | HumanMessage | Sequence[AnyMessage]
 
     @property
-    def OutputType(self) -> Any:  # noqa: N802
+    @override
+    def OutputType(self) -> Any:
         """What the runnable returns."""
         return self.runnable.OutputType
 
+    @override
     def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
         """Return a model of the input: messages, or what the runnable takes beside the conversation so far."""
         if self.input_messages_key is None and self.history_messages_key is None:
@@ -114,14 +120,17 @@ class RunnableWithHistory(Runnable[Any, Any]):
             fields[self.input_messages_key] = (self.InputType, ...)
         return create_model_v2(self.get_name("Input"), field_definitions=fields)
 
+    @override
     def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
         """Return a model of what the runnable returns."""
         return self.runnable.get_output_schema(config)
 
+    @override
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the graph of the runnable."""
         return self.runnable.get_graph(config)
 
+    @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run once; see the class.
 
@@ -131,10 +140,12 @@ class RunnableWithHistory(Runnable[Any, Any]):
         """
         return self._call_with_config(self._invoke, input, config, **kwargs)  # type: ignore[arg-type]
 
+    @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run once; the async face of `invoke`."""
         return await self._acall_with_config(self._ainvoke, input, config, **kwargs)  # type: ignore[arg-type]
 
+    @override
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Run once and yield the output as it comes; it is appended when the stream has been read to its end."""
         with ExitStack() as stack:  # closes the run with the stream; else that is left to the garbage collector
@@ -144,6 +155,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
 
             yield from self._transform_stream_with_config(iter([input]), run, config, **kwargs)  # type: ignore[arg-type]
 
+    @override
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Run once and yield the output as it comes; the async face of `stream`."""
 
@@ -283,6 +295,7 @@ class _Report(BaseCallbackHandler):
     def __init__(self) -> None:
         self.outputs: list[Any] = []
 
+    @override
     def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
         self.outputs = [outputs]
 

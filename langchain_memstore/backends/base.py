@@ -72,6 +72,7 @@ class BackendWrapper(Backend):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._backend!r})"
 

@@ -48,6 +48,7 @@ class LocalBackend(Backend):
         with _shared_lock:
             return _shared.setdefault(name, cls())
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(sessions={len(self._state.sessions)})"
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from langchain_memstore import Memstore, MemstoreError, MemstoreSettings
 
@@ -99,6 +100,7 @@ SessionId = Annotated[
 
 
 class _Console(Console):
+    @override
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for `opened`, as rich ends the process with an exit code of its own
 

@@ -14,6 +14,8 @@ import hmac
 import os
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from langchain_memstore.errors import DecryptError, MissingPackage
 
 try:
@@ -50,6 +52,7 @@ class KeyRing:
         checked = [_key_of(key, f"encryption_keys[{index}]") for index, key in enumerate(keys)]
         self._keys = {_derive(key, b"name")[:NAME_BYTES]: key for key in checked}
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(keys={len(self._keys)})"
 

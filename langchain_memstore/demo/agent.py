@@ -18,6 +18,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.tools import tool
+from typing_extensions import override
 
 PAUSE = 0.01  # seconds between two words of a streamed answer
 
@@ -87,9 +88,11 @@ class ScriptedModel(BaseChatModel):
     """A chat model that knows a few questions, and answers in the shape of OpenAI's chat completions."""
 
     @property
+    @override
     def _llm_type(self) -> str:
         return "scripted"
 
+    @override
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
@@ -114,6 +117,7 @@ class ScriptedModel(BaseChatModel):
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
+    @override
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:

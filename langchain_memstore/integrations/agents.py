@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
-from typing_extensions import NotRequired
+from typing_extensions import NotRequired, override
 
 try:
     from langchain.agents.middleware.types import (
@@ -115,6 +115,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
         # LangGraph makes a stream writer for each run of a graph; runs within that run may share it.
         self._runs: WeakKeyDictionary[Any, list[_Run]] = WeakKeyDictionary()
 
+    @override
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any] | AIMessage:
@@ -130,6 +131,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
             run = self._begin(session_id, state, runtime, self.get_history(session_id).messages)
         return handler(_with_history(request, run))
 
+    @override
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any] | AIMessage:
@@ -140,6 +142,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
             run = self._begin(session_id, state, runtime, await self.get_history(session_id).aget_messages())
         return await handler(_with_history(request, run))
 
+    @override
     def after_agent(self, state: HistoryState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Append the run's own messages.
 
@@ -155,6 +158,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
             history.add_messages(new)
         return run.end(state, runtime)
 
+    @override
     async def aafter_agent(self, state: HistoryState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Append the run's own messages; the async face of `after_agent`."""
         session_id = _session_id(runtime)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 try:
     from agents.items import TResponseInputItem
@@ -108,6 +108,7 @@ class MemstoreSession:
         self._codec = policy.session_codec(self.keys)
         self._bounds = replace(policy.bounds, results=RESULTS, turn_starts=TURN_STARTS, joined=JOINED)
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, backend={self._backend!r})"
 

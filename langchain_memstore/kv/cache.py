@@ -11,6 +11,7 @@ from typing import Any
 
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import ChatGeneration, Generation
+from typing_extensions import override
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
@@ -54,31 +55,37 @@ class GenerationCache(BaseCache):
         self._codec = policy.value_codec()
         self._space = Namespace(policy.key_prefix, "cache")
 
+    @override
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return what the model answered to the prompt before, or None."""
         op = self._getting(prompt, llm_string)
         return self._decode(self._backend.execute(op)[0], op.keys[0])
 
+    @override
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return what the model answered to the prompt before; the async face of `lookup`."""
         op = self._getting(prompt, llm_string)
         return self._decode((await self._backend.aexecute(op))[0], op.keys[0])
 
+    @override
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
             self._backend.execute(op)
 
+    @override
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt; the async face of `update`."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
             await self._backend.aexecute(op)
 
+    @override
     def clear(self, **kwargs: Any) -> None:
         """Forget every answer of this cache, and nothing else."""
         for names in list_names(self._backend, self._all()):
             self._backend.execute(self._unlinking(names))
 
+    @override
     async def aclear(self, **kwargs: Any) -> None:
         """Forget every answer of this cache; the async face of `clear`."""
         async for names in alist_names(self._backend, self._all()):

@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import NamedTuple
 
-from typing_extensions import Self
+from typing_extensions import Self, override
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import BackendError, LockLost, LockTaken
@@ -71,6 +71,7 @@ class Lock:
         self._wait = wait.total_seconds() if isinstance(wait, timedelta) else wait
         self._holds: list[_Hold] = []
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, ttl={self._ttl / 1000}, wait={self._wait})"
 

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 
 from langchain_core.rate_limiters import BaseRateLimiter
+from typing_extensions import override
 
 from langchain_memstore.keys import Namespace, check_name
 from langchain_memstore.kv.outages import OutagePolicy
@@ -54,9 +55,11 @@ class RateLimiter(BaseRateLimiter):
         self._item = item
         self._keys = (Namespace(prefix, "limit").key(item.key_for()),)
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._item!r}, key={self._item.namespace!r})"
 
+    @override
     def acquire(self, *, blocking: bool = True) -> bool:
         """Let a request pass.
 
@@ -75,6 +78,7 @@ class RateLimiter(BaseRateLimiter):
                 return state.counted
             time.sleep(state.ttl_ms / 1000 + MOMENT)
 
+    @override
     async def aacquire(self, *, blocking: bool = True) -> bool:
         """Let a request pass; the async face of `acquire`."""
         while True:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from langchain_core.stores import BaseStore
+from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
@@ -50,6 +51,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         self._codec = policy.value_codec()
         self._space = Namespace(policy.key_prefix, "kv" if namespace == "kv" else f"kv/{namespace}")
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self._namespace!r}, ttl={self._ttl!r}, backend={self._backend!r})"
 
@@ -156,35 +158,43 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         """Add to a counter, and return it; the async face of `incr`."""
         return await self._backend.aexecute(self._increment(key, by, ttl))
 
+    @override
     def mget(self, keys: Sequence[str]) -> list[Any]:
         """Return the values of keys, in one round trip; None for each that has none."""
         return self._decode(keys, self._backend.execute(Get(self._keys(keys))))
 
+    @override
     async def amget(self, keys: Sequence[str]) -> list[Any]:
         """Return the values of keys; the async face of `mget`."""
         return self._decode(keys, await self._backend.aexecute(Get(self._keys(keys))))
 
+    @override
     def mset(self, key_value_pairs: Sequence[tuple[str, Any]]) -> None:
         """Set the values of keys, in one round trip. Where one cannot be stored, none is set."""
         self._backend.execute(self._setting_all(key_value_pairs))
 
+    @override
     async def amset(self, key_value_pairs: Sequence[tuple[str, Any]]) -> None:
         """Set the values of keys; the async face of `mset`."""
         await self._backend.aexecute(self._setting_all(key_value_pairs))
 
+    @override
     def mdelete(self, keys: Sequence[str]) -> None:
         """Delete the values of keys, in one round trip, whether they are there or not."""
         self._backend.execute(Unlink(self._keys(keys)))
 
+    @override
     async def amdelete(self, keys: Sequence[str]) -> None:
         """Delete the values of keys; the async face of `mdelete`."""
         await self._backend.aexecute(Unlink(self._keys(keys)))
 
+    @override
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Go through the keys that begin with a prefix; None: through all."""
         for names in list_names(self._backend, self._pattern(_beginning(prefix))):
             yield from names
 
+    @override
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """Go through the keys that begin with a prefix; the async face of `yield_keys`."""
         async for names in alist_names(self._backend, self._pattern(_beginning(prefix))):

@@ -9,6 +9,8 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from typing_extensions import override
+
 from langchain_memstore.ops.state import LocalState
 
 R = TypeVar("R")
@@ -85,6 +87,7 @@ class Op(ABC, Generic[R]):
     mirror: ClassVar[MirrorEffect] = "none"
     """What a `SessionMirror` records of it."""
 
+    @override
     def __init_subclass__(cls) -> None:
         if (name := cls.__dict__.get("journal_name")) is not None:
             JOURNALED[name] = cls

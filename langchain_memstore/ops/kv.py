@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from typing_extensions import override
+
 from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.state import LocalState, Value
 
@@ -22,13 +24,13 @@ class ValueOp(Op[R]):
     in_outage: ClassVar[InOutage] = "serve"
 
     @property
+    @override
     def targets(self) -> tuple[Hashable, ...]:
-        """What is replayed in order: all values."""
         return ("values",)
 
     @property
+    @override
     def subject(self) -> str | None:
-        """The key, where it is one."""
         keys: tuple[str, ...] = getattr(self, "keys", ())
         return f"key {keys[0]!r}" if len(keys) == 1 else None
 
@@ -53,16 +55,16 @@ class Get(ValueOp[list[bytes | None]]):
 
     keys: tuple[str, ...]
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one GET for each."""
         return [("GET", key) for key in self.keys]
 
+    @override
     def decode(self, reply: list[bytes | None]) -> list[bytes | None]:
-        """Return the values."""
         return reply
 
+    @override
     def run(self, state: LocalState, now: int) -> list[bytes | None]:
-        """Look each value up."""
         values = [None if (value := state.values.find(key)) is None else value.data for key in self.keys]
         missing = values.count(None)
         state.activity.misses += missing
@@ -86,16 +88,16 @@ class Set(ValueOp[bool]):
     items: tuple[tuple[str, bytes], ...]
     ttl: int | None
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one SET for each."""
         return [setting(key, data, self.ttl) for key, data in self.items]
 
+    @override
     def decode(self, reply: list[Any]) -> bool:
-        """Return that they were set."""
         return True
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Keep each value."""
         for key, data in self.items:
             state.values.keep(key, Value(expiry(self.ttl, now), data=data))
         return True
@@ -123,15 +125,16 @@ class Unlink(ValueOp[None]):
 
     keys: tuple[str, ...]
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one UNLINK for each, which does not keep the server busy."""
-        return [("UNLINK", key) for key in self.keys]
+        return [("UNLINK", key) for key in self.keys]  # which does not keep the server busy, as DEL does
 
+    @override
     def decode(self, reply: list[int]) -> None:
         """Return nothing."""
 
+    @override
     def run(self, state: LocalState, now: int) -> None:
-        """Let go of each."""
         for key in self.keys:
             state.values.drop(key)
 
@@ -146,16 +149,16 @@ class Exists(ValueOp[bool]):
 
     keys: tuple[str]
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one EXISTS."""
         return [("EXISTS", *self.keys)]
 
+    @override
     def decode(self, reply: list[int]) -> bool:
-        """Tell whether it is there."""
         return reply[0] > 0
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Look."""
         return state.values.find(self.keys[0]) is not None
 
 
@@ -169,16 +172,16 @@ class Ttl(ValueOp[int | None]):
 
     keys: tuple[str]
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one PTTL."""
         return [("PTTL", *self.keys)]
 
+    @override
     def decode(self, reply: list[int]) -> int | None:
-        """Read the time, which is -1 where there is no expiry, and -2 where there is no value."""
-        return {-1: None, -2: 0}.get(reply[0], reply[0])
+        return {-1: None, -2: 0}.get(reply[0], reply[0])  # no expiry, no value
 
+    @override
     def run(self, state: LocalState, now: int) -> int | None:
-        """Look."""
         value = state.values.find(self.keys[0])
         return 0 if value is None else value.ttl_ms(now)
 
@@ -200,18 +203,18 @@ class Expire(ValueOp[bool]):
     keys: tuple[str]
     ttl: int | None
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the change, after the question where the change does not answer it."""
         if self.ttl is None:
-            return [("EXISTS", *self.keys), ("PERSIST", *self.keys)]
+            return [("EXISTS", *self.keys), ("PERSIST", *self.keys)]  # which does not tell whether there is a value
         return [("PEXPIRE", *self.keys, self.ttl)]
 
+    @override
     def decode(self, reply: list[int]) -> bool:
-        """Tell whether there is a value."""
         return reply[0] > 0
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Set the expiry."""
         if (value := state.values.find(self.keys[0])) is None:
             return False
         value.expires = expiry(self.ttl, now)

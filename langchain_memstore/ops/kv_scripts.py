@@ -8,6 +8,8 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from typing_extensions import override
+
 from langchain_memstore.errors import BackendError
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
 from langchain_memstore.ops.kv import ValueOp, expiry
@@ -31,12 +33,12 @@ class ValueScript(ValueOp[R]):
     write_id: str
 
     @property
+    @override
     def subject(self) -> str:
-        """The key of the value."""
         return f"key {self.keys[0]!r}"
 
+    @override
     def arguments(self) -> Command:
-        """Return the keys, the write id and the operation's own arguments."""
         return (2, *self.keys, self.write_id, *self.values())
 
     def values(self) -> tuple[Argument, ...]:
@@ -44,6 +46,7 @@ class ValueScript(ValueOp[R]):
         return ()
 
     @abstractmethod
+    @override
     def run(self, state: LocalState, now: int) -> R:
         """Do the operation on what the process holds."""
 
@@ -91,16 +94,16 @@ class SetNew(ValueScript[bool]):
     ttl: int | None
     write_id: str = field(default_factory=new_token)
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the TTL and the value."""
         return ("" if self.ttl is None else self.ttl, self.data)
 
+    @override
     def decode(self, reply: int) -> bool:
-        """Tell whether it was set."""
         return reply == 1
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Keep the value, unless there is one."""
         if find_result(state, self) is not None:
             return True
         key = self.keys[0]
@@ -128,12 +131,12 @@ class Delete(ValueScript[bool]):
     keys: tuple[str, str]
     write_id: str = field(default_factory=new_token)
 
+    @override
     def decode(self, reply: int) -> bool:
-        """Tell whether there was one."""
         return reply == 1
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Let go of the value."""
         if find_result(state, self) is not None:
             return True
         if not state.values.drop(self.keys[0]):
@@ -163,16 +166,16 @@ class Increment(ValueScript[int]):
     ttl: int | None
     write_id: str = field(default_factory=new_token)
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the TTL and what to add."""
         return ("" if self.ttl is None else self.ttl, self.by)
 
+    @override
     def decode(self, reply: bytes) -> int:
-        """Read the counter."""
         return int(reply)
 
+    @override
     def run(self, state: LocalState, now: int) -> int:
-        """Add."""
         if (done := find_result(state, self)) is not None:
             return int(done)
         key = self.keys[0]
@@ -211,16 +214,16 @@ class UpdateRecord(ValueOp[bool]):
     tail: bytes
     ttl: int | None
 
+    @override
     def arguments(self) -> Command:
-        """Return the key and what the script takes."""
         return (1, *self.keys, "" if self.ttl is None else self.ttl, HEAD, self.tail)
 
+    @override
     def decode(self, reply: Any) -> bool:
-        """Tell whether there was a record."""
         return bool(reply == 1)
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Replace all but the beginning."""
         key = self.keys[0]
         if (value := state.values.find(key)) is None:
             return False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+from typing_extensions import override
+
 from langchain_memstore.ops.base import Command, InOutage, Script
 from langchain_memstore.ops.kv import ValueOp
 from langchain_memstore.ops.state import LocalState, Value
@@ -27,8 +29,8 @@ class _Counting(Script):
     """The script of this package, after those of the `limits` library that do the counting."""
 
     @cached_property
+    @override
     def source(self) -> bytes:
-        """What the server runs."""
         from limits.storage import RedisStorage
 
         acquire, window = RedisStorage.SCRIPT_ACQUIRE_MOVING_WINDOW, RedisStorage.SCRIPT_MOVING_WINDOW
@@ -68,17 +70,18 @@ class Hit(ValueOp[LimiterState]):
     per: int
     count: bool = True
 
+    @override
     def arguments(self) -> Command:
-        """Return the key and what the script takes."""
         return (1, *self.keys, self.most, self.per, int(self.count))
 
+    @override
     def decode(self, reply: list[Any]) -> LimiterState:
-        """Read the numbers."""
         counted, hits, ttl_ms = reply
         return LimiterState(counted == 1, hits, ttl_ms)
 
+    @override
     def run(self, state: LocalState, now: int) -> LimiterState:
-        """Do as the scripts of `limits` do; a hit leaves its window when more than its seconds have passed."""
+        # As the scripts of `limits` do it: a hit leaves its window when more than its seconds have passed.
         key, length = self.keys[0], self.per * 1000
         value = state.leases.find(key) or Value(data=deque())
         times: deque[int] = value.data

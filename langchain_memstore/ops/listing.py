@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.models import SessionInfo
@@ -42,12 +44,12 @@ class Scan(Op[ScanPage]):
     cursor: int = 0
     count: int = 500
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one SCAN."""
         return [("SCAN", self.cursor, "MATCH", self.pattern.scan_pattern(), "COUNT", self.count)]
 
+    @override
     def decode(self, reply: list[Any]) -> ScanPage:
-        """Read the names out of the keys."""
         cursor, keys = reply[0]
         return ScanPage(int(cursor), tuple(name for name in map(self._name, keys) if name))
 
@@ -57,8 +59,8 @@ class Scan(Op[ScanPage]):
         except UnicodeDecodeError:  # somebody else's key
             return None
 
+    @override
     def run(self, state: LocalState, now: int) -> ScanPage:
-        """List all names as one page."""
         if self.cursor:
             raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
         return ScanPage(0, tuple(name for key in state if (name := self.pattern.name(key))))
@@ -77,8 +79,8 @@ class Stats(Op[list[SessionInfo]]):
 
     sessions: tuple[SessionKeys, ...]
 
+    @override
     def commands(self) -> list[Command]:
-        """Return six reads for each session."""
         commands: list[Command] = []
         for keys in self.sessions:
             commands += [
@@ -91,8 +93,8 @@ class Stats(Op[list[SessionInfo]]):
             ]
         return commands
 
+    @override
     def decode(self, reply: list[Any]) -> list[SessionInfo]:
-        """Read six replies for each session."""
         found = []
         for at, keys in enumerate(self.sessions):
             (total, created, updated), messages, evicted, turns, summary, ttl_ms = reply[at * 6 : at * 6 + 6]
@@ -115,8 +117,8 @@ class Stats(Op[list[SessionInfo]]):
             found.append(info)
         return found
 
+    @override
     def run(self, state: LocalState, now: int) -> list[SessionInfo]:
-        """Look each session up."""
         found = []
         for keys in self.sessions:
             if session := state.sessions.find(keys):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from typing_extensions import override
+
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
 from langchain_memstore.ops.kv import ValueOp
 from langchain_memstore.ops.kv_scripts import ValueScript, find_result, record_result
@@ -46,16 +48,16 @@ class Acquire(LockOp[int]):
     write_id: str
     ttl: int
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the time."""
         return (self.ttl,)
 
+    @override
     def decode(self, reply: int) -> int:
-        """Return the time that is left."""
         return reply
 
+    @override
     def run(self, state: LocalState, now: int) -> int:
-        """Hold the token."""
         if find_result(state, self) is not None:
             return -1
         lock = state.leases.find(self.keys[0])
@@ -82,16 +84,16 @@ class Extend(LockOp[bool]):
     write_id: str
     ttl: int
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the time."""
         return (self.ttl,)
 
+    @override
     def decode(self, reply: int) -> bool:
-        """Tell whether it is state."""
         return reply == 1
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Put the expiry off."""
         if self.has(state):
             state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.write_id))
             return True
@@ -112,16 +114,16 @@ class Owns(ValueOp[bool]):
     keys: tuple[str]
     token: str
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one GET."""
         return [("GET", *self.keys)]
 
+    @override
     def decode(self, reply: list[Any]) -> bool:
-        """Compare the token."""
         return bool(reply[0] == self.token.encode())
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Compare the token."""
         lock = state.leases.find(self.keys[0])
         return lock is not None and bool(lock.data == self.token)
 
@@ -140,12 +142,12 @@ class GiveUp(LockOp[bool]):
     keys: tuple[str, str]
     write_id: str
 
+    @override
     def decode(self, reply: int) -> bool:
-        """Tell whether it was state."""
         return reply == 1
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Forget the token."""
         if (done := find_result(state, self)) is not None:
             return done == "1"
         had = self.has(state)

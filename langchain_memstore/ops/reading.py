@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from typing_extensions import override
+
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Command, InOutage, MirrorEffect, Op
 from langchain_memstore.ops.session import SessionKeysOp, SessionOp, Touch
@@ -62,8 +64,8 @@ class Read(SessionOp[SessionView]):
         """
         return ReadTail(self.keys, self.ttl, self.refresh, True, known, count) if self.window else None
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the reads of one transaction."""
         keys = self.keys
         reads: list[Command] = [
             ("GET", keys.summary),  # MGET takes a key of another type for one that is missing
@@ -74,8 +76,8 @@ class Read(SessionOp[SessionView]):
         ]
         return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
 
+    @override
     def decode(self, reply: list[Any]) -> SessionView:
-        """Read the replies."""
         *rest, window = reply if self.window else (*reply, [])
         return self._view(rest, window)
 
@@ -93,13 +95,13 @@ class Read(SessionOp[SessionView]):
             epoch=(epoch or b"").decode(),
         )
 
+    @override
     def follow_up(self, result: SessionView) -> Op[Any] | None:
-        """Start the TTL anew where that is due."""
         due = self.refresh and any(result) and worn(result.ttl_ms, self.ttl)
         return Touch(self.keys, self.ttl) if due else None
 
+    @override
     def apply(self, session: Session, now: int) -> SessionView:
-        """Copy what there is."""
         view = SessionView(
             entries=session.messages.copy() if self.window else [],
             summary=session.summary,
@@ -131,14 +133,14 @@ class ReadTail(Read):
     known: SessionView | None = None
     count: int = 1
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the reads of one transaction."""
         *reads, _ = super().commands()
         messages = self.keys.messages
         return [*reads, ("LLEN", messages), ("LRANGE", messages, -self.count, -1)]
 
+    @override
     def decode(self, reply: list[Any]) -> SessionView:
-        """Put the window together."""
         *rest, length, tail = reply
         view = self._view(rest, [])
         known = self.known
@@ -151,8 +153,8 @@ class ReadTail(Read):
             return CHANGED
         return view._replace(entries=window[len(window) - length :])
 
+    @override
     def follow_up(self, result: SessionView) -> Op[Any] | None:
-        """Start the TTL anew where that is due."""
         return None if result is CHANGED else super().follow_up(result)
 
 
@@ -172,15 +174,15 @@ class ReadEntries(SessionKeysOp[list[bytes]]):
 
     keys: SessionKeys
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the reads of one transaction."""
         return [("LRANGE", self.keys.evicted, 0, -1), ("LRANGE", self.keys.messages, 0, -1)]
 
+    @override
     def decode(self, reply: list[list[bytes]]) -> list[bytes]:
-        """Join the two lists."""
         return reply[0] + reply[1]
 
+    @override
     def run(self, state: LocalState, now: int) -> list[bytes]:
-        """Copy what there is."""
         session = state.sessions.find(self.keys)
         return session.evicted + session.messages if session else []

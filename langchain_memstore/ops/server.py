@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar, NamedTuple
 
+from typing_extensions import override
+
 from langchain_memstore.models import SlowCommand, StoreInfo
 from langchain_memstore.ops.base import Command, InOutage, Op
 from langchain_memstore.ops.state import LocalState
@@ -19,12 +21,12 @@ class Info(Op[StoreInfo]):
     everywhere: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "serve"
 
+    @override
     def commands(self) -> list[Command]:
-        """Return INFO and DBSIZE."""
         return [("INFO",), ("DBSIZE",)]
 
+    @override
     def decode(self, reply: list[Any]) -> StoreInfo:
-        """Read the fields, and add up those of the masters of a Cluster."""
         infos = [
             {name: value for name, _, value in (line.partition(b":") for line in fields.splitlines())}
             for fields in reply[::2]
@@ -43,8 +45,8 @@ class Info(Op[StoreInfo]):
             hit_rate=_rate(total(b"keyspace_hits"), total(b"keyspace_misses")),
         )
 
+    @override
     def run(self, state: LocalState, now: int) -> StoreInfo:
-        """Count what the process holds."""
         activity = state.activity
         texts = (
             text
@@ -76,12 +78,13 @@ class SlowLog(Op[list[SlowCommand]]):
 
     most: int
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one SLOWLOG GET."""
         return [("SLOWLOG", "GET", self.most)]
 
+    @override
     def decode(self, reply: list[Any]) -> list[SlowCommand]:
-        """Read the entries, whose times are in seconds and microseconds, of all masters of a Cluster together."""
+        # The times are in seconds and microseconds; a Cluster hands over the entries of all masters.
         slow = [
             SlowCommand(
                 number=number,
@@ -94,9 +97,9 @@ class SlowLog(Op[list[SlowCommand]]):
         ]
         return sorted(slow, key=lambda entry: entry.at, reverse=True)[: self.most]
 
+    @override
     def run(self, state: LocalState, now: int) -> list[SlowCommand]:
-        """Find nothing: nothing that runs inside the process is slow, nor noted."""
-        return []
+        return []  # nothing that runs inside the process waits for anything
 
 
 def _rate(hits: int, misses: int) -> float | None:
@@ -131,18 +134,18 @@ class ScanKeys(Op[KeyPage]):
     kind: str | None = None
     count: int = 500
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one SCAN."""
         kind = () if self.kind is None else ("TYPE", self.kind)
         return [("SCAN", self.cursor, "MATCH", self.pattern, "COUNT", self.count, *kind)]
 
+    @override
     def decode(self, reply: list[Any]) -> KeyPage:
-        """Return the keys."""
         cursor, keys = reply[0]
         return KeyPage(int(cursor), tuple(keys))
 
+    @override
     def run(self, state: LocalState, now: int) -> KeyPage:
-        """Find no keys."""
         return KeyPage(0, ())
 
 
@@ -167,16 +170,16 @@ class ReadList(Op[Kept]):
 
     key: bytes
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the reads of one transaction."""
         return [("LRANGE", self.key, 0, -1), ("PTTL", self.key)]
 
+    @override
     def decode(self, reply: list[Any]) -> Kept:
-        """Return the entries as they lie there."""
         return Kept(reply[0] or None, _ttl_ms(reply[1]))
 
+    @override
     def run(self, state: LocalState, now: int) -> Kept:
-        """Find nothing."""
         return Kept(None, None)
 
 
@@ -193,16 +196,16 @@ class ReadDocuments(Op[list[Kept]]):
 
     documents: tuple[bytes, ...]
 
+    @override
     def commands(self) -> list[Command]:
-        """Return two reads for each document."""
         return [command for key in self.documents for command in (("JSON.GET", key), ("PTTL", key))]
 
+    @override
     def decode(self, reply: list[Any]) -> list[Kept]:
-        """Return the JSON texts."""
         return [Kept(text, _ttl_ms(reply_ms)) for text, reply_ms in zip(reply[::2], reply[1::2], strict=True)]
 
+    @override
     def run(self, state: LocalState, now: int) -> list[Kept]:
-        """Find nothing."""
         return [Kept(None, None) for _ in self.documents]
 
 
@@ -218,16 +221,16 @@ class Ask(Op[Any]):
 
     command: Command
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the command."""
         return [self.command]
 
+    @override
     def decode(self, reply: list[Any]) -> Any:
-        """Return the answer."""
         return reply[0]
 
+    @override
     def run(self, state: LocalState, now: int) -> Any:
-        """Answer nothing."""
         return None
 
 

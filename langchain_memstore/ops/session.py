@@ -38,8 +38,8 @@ class SessionKeysOp(Op[R]):
 class SessionOp(SessionKeysOp[R]):
     """An operation on one session, whose Python meaning is `apply`."""
 
+    @override
     def run(self, state: LocalState, now: int) -> R:
-        """Apply the operation to its session."""
         session = state.sessions.open(self.keys)
         result = self.apply(session, now)
         state.sessions.keep(self.keys, session)
@@ -69,8 +69,8 @@ class SessionScript(SessionOp[R]):
         if not self.write_id:
             object.__setattr__(self, "write_id", new_write_id(self.keys))
 
+    @override
     def arguments(self) -> Command:
-        """Return the keys and the arguments that `lua/common.lua` expects, and the operation's own."""
         return (5, *self.keys.script_keys, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
 
     def values(self) -> tuple[Argument, ...]:
@@ -124,8 +124,8 @@ class Append(SessionScript[Appended]):
         starts = self.bounds.turn_starts
         return sum(entry.startswith(starts) for entry in self.entries)
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the bounds and the entries."""
         bounds = self.bounds
         return (
             self.started_turns(),
@@ -139,12 +139,12 @@ class Append(SessionScript[Appended]):
             *self.entries,
         )
 
+    @override
     def decode(self, reply: bytes) -> Appended:
-        """Read the numbers."""
         return Appended(*map(int, reply.split(b",")))
 
+    @override
     def apply(self, session: Session, now: int) -> Appended:
-        """Append to a list."""
         done, dropped, lost = session.find_result(self.write_id), 0, 0
         max_evicted = self.bounds.max_evicted
         if done is None:
@@ -196,16 +196,16 @@ class Pop(SessionScript[list[bytes]]):
     ttl: int | None
     write_id: str = ""
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the count and what starts a turn."""
         return (self.count, b"\n".join(self.turn_starts))
 
+    @override
     def decode(self, reply: list[bytes]) -> list[bytes]:
-        """Return the entries."""
         return reply
 
+    @override
     def apply(self, session: Session, now: int) -> list[bytes]:
-        """Take from a list."""
         if session.find_result(self.write_id) is not None:
             for popped_by, entries in session.popped:
                 if popped_by == self.write_id:
@@ -240,12 +240,12 @@ class RegisterTurn(SessionScript[int]):
     ttl: int | None
     write_id: str = ""
 
+    @override
     def decode(self, reply: bytes) -> int:
-        """Read the turn counter."""
         return int(reply)
 
+    @override
     def apply(self, session: Session, now: int) -> int:
-        """Count one."""
         done = session.find_result(self.write_id)
         if done is None:
             session.turns += 1
@@ -272,15 +272,16 @@ class SetSummary(SessionScript[None]):
     ttl: int | None
     write_id: str = ""
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the summary."""
         return (self.summary,)
 
+    @override
     def decode(self, reply: None) -> None:
         """Return nothing."""
 
+    @override
     def apply(self, session: Session, now: int) -> None:
-        """Keep a string."""
         if session.find_result(self.write_id) is None:
             session.claim = ""
             if self.summary or session.summary:
@@ -304,12 +305,12 @@ class Touch(SessionScript[bool]):
     ttl: int | None
     write_id: str = field(default="-", init=False)
 
+    @override
     def decode(self, reply: int) -> bool:
-        """Tell whether the session has any key."""
         return reply > 0
 
+    @override
     def apply(self, session: Session, now: int) -> bool:
-        """Set the expiry."""
         session.expires = None if self.ttl is None else now + self.ttl
         return bool(session.epoch)
 
@@ -329,14 +330,14 @@ class Clear(SessionKeysOp[bool]):
 
     keys: SessionKeys
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one UNLINK."""
         return [("UNLINK", *self.keys.script_keys, self.keys.lease)]
 
+    @override
     def decode(self, reply: list[int]) -> bool:
-        """Tell whether anything was removed."""
         return reply[0] > 0
 
+    @override
     def run(self, state: LocalState, now: int) -> bool:
-        """Let the session go."""
         return state.sessions.drop(self.keys)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+from typing_extensions import override
+
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, Script
 from langchain_memstore.ops.session import SessionScript
@@ -21,8 +23,8 @@ class SummaryScript(SessionScript[R]):
 
     in_outage: ClassVar[InOutage] = "refuse"
 
+    @override
     def arguments(self) -> Command:
-        """Return the keys, the token, the TTL and the operation's own arguments."""
         _, *arguments = super().arguments()
         keys = len(self.keys.script_keys)
         return (keys + 1, *arguments[:keys], self.keys.lease, *arguments[keys:])
@@ -60,19 +62,19 @@ class Claim(SummaryScript[Claimed | None]):
     write_id: str = ""
     ttl: None = field(default=None, init=False)
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the lease and the condition."""
         return (self.lease, self.every)
 
+    @override
     def decode(self, reply: list[Any] | None) -> Claimed | None:
-        """Read what was claimed."""
         if reply is None:
             return None
         base, turns, summary, entries = reply
         return Claimed(base, turns, summary.decode(), entries)
 
+    @override
     def apply(self, session: Session, now: int) -> Claimed | None:
-        """Note the claim."""
         if session.claim not in ("", self.write_id) and session.lease > now:
             return None
         if not session.evicted or session.turns - session.covered < self.every:
@@ -104,16 +106,16 @@ class Commit(SummaryScript[bool]):
     ttl: int | None
     write_id: str
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the summary and what it covers."""
         return (self.summary, self.claimed.base, len(self.claimed.entries), self.claimed.turns)
 
+    @override
     def decode(self, reply: int) -> bool:
-        """Tell whether the summary was set."""
         return reply == 1
 
+    @override
     def apply(self, session: Session, now: int) -> bool:
-        """Set the summary."""
         if session.find_result(self.write_id) is not None:
             return True
         if session.claim != self.write_id:
@@ -128,9 +130,9 @@ class Commit(SummaryScript[bool]):
         session.commit(self.write_id, "", self.ttl, now)
         return True
 
+    @override
     def reapply(self, session: Session, now: int) -> None:
-        """Set the summary, whose claim was good elsewhere."""
-        session.claim = self.write_id
+        session.claim = self.write_id  # which was good elsewhere
         self.apply(session, now)
 
 
@@ -149,10 +151,11 @@ class Release(SummaryScript[None]):
     write_id: str
     ttl: None = field(default=None, init=False)
 
+    @override
     def decode(self, reply: None) -> None:
         """Return nothing."""
 
+    @override
     def apply(self, session: Session, now: int) -> None:
-        """Forget the claim."""
         if session.claim == self.write_id:
             session.claim, session.lease = "", 0

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
+from typing_extensions import override
+
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Script
 from langchain_memstore.ops.session import SessionKeysOp
@@ -67,8 +69,8 @@ class Dump(SessionKeysOp["SessionDump | None"]):
 
     keys: SessionKeys
 
+    @override
     def commands(self) -> list[Command]:
-        """Return the reads of one transaction."""
         keys = self.keys
         return [
             ("LRANGE", keys.messages, 0, -1),
@@ -79,8 +81,8 @@ class Dump(SessionKeysOp["SessionDump | None"]):
             ("PTTL", keys.meta),
         ]
 
+    @override
     def decode(self, reply: list[Any]) -> SessionDump | None:
-        """Read the replies."""
         messages, evicted, summary, turns, meta, ttl_ms = reply
         if not (messages or evicted or summary or turns or any(meta)):
             return None
@@ -99,8 +101,8 @@ class Dump(SessionKeysOp["SessionDump | None"]):
             ttl_ms=ttl_ms if ttl_ms >= 0 else None,
         )
 
+    @override
     def run(self, state: LocalState, now: int) -> SessionDump | None:
-        """Copy what there is."""
         session = state.sessions.find(self.keys)
         if session is None:
             return None
@@ -154,12 +156,14 @@ class Restore(SummaryScript[Restored]):
     write_id: str = ""
 
     @property
+    @override
+    @override
     def ttl(self) -> int | None:  # type: ignore[override]
         """Milliseconds until the session expires; None: never."""
         return self.dump.ttl_ms
 
+    @override
     def values(self) -> tuple[Argument, ...]:
-        """Return the state, without its entries where nothing is to be written."""
         dump = self.dump
         return (
             self.origin,
@@ -177,13 +181,13 @@ class Restore(SummaryScript[Restored]):
             *(dump.entries if self.write else ()),
         )
 
+    @override
     def decode(self, reply: bytes) -> Restored:
-        """Read the outcome and the numbers."""
         outcome, messages, evicted = reply.decode().split(",")
         return Restored(cast(Any, outcome), int(messages), int(evicted))
 
+    @override
     def apply(self, session: Session, now: int) -> Restored:
-        """Set every field."""
         done = session.find_result(self.write_id)
         if done is not None:
             return self.decode((done or "same,0,0").encode())
@@ -217,15 +221,15 @@ class Expiries(SessionKeysOp[tuple["int | None", ...]]):
 
     keys: SessionKeys
 
+    @override
     def commands(self) -> list[Command]:
-        """Return one PTTL for each key."""
         return [("PTTL", key) for key in self.keys.script_keys]
 
+    @override
     def decode(self, reply: list[int]) -> tuple[int | None, ...]:
-        """Return milliseconds; None: never."""
         return tuple(ttl_ms if ttl_ms >= 0 else None for ttl_ms in reply if ttl_ms != -2)
 
+    @override
     def run(self, state: LocalState, now: int) -> tuple[int | None, ...]:
-        """Tell the session's own, for it has no keys."""
         session = state.sessions.find(self.keys)
         return () if session is None else (session.ttl_ms(now),)

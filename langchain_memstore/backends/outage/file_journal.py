@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from langchain_memstore.backends.outage.journal import Journal, read_op, write_op
 from langchain_memstore.errors import BackendError, BackendUnavailable, DecryptError
 from langchain_memstore.ops.base import Op
@@ -63,6 +65,7 @@ class FileJournal(Journal):
         self._file = -1
         self._unsynced = 0
 
+    @override
     def open(self) -> None:
         """Lock a file, and find what earlier processes have left.
 
@@ -88,6 +91,7 @@ class FileJournal(Journal):
             self.close()
             raise
 
+    @override
     def done(self) -> None:
         """Take the first operation off, and note that it was done."""
         super().done()
@@ -100,6 +104,7 @@ class FileJournal(Journal):
         if self._unsynced >= _UNSYNCED or not self._ops:
             self.sync()
 
+    @override
     def sync(self) -> None:
         """Make sure that the file is on disk.
 
@@ -110,6 +115,7 @@ class FileJournal(Journal):
         with self._writing():
             os.fsync(self._file)
 
+    @override
     def close(self) -> None:
         """Close the file, which unlocks it."""
         if self._file >= 0:
@@ -118,10 +124,12 @@ class FileJournal(Journal):
             self._ops.clear()
             self._targets.clear()
 
+    @override
     def kept(self) -> str:
         """Say where the operations are that still wait when the process ends."""
         return f"and are kept in {self._path!r}, for the next process to replay"
 
+    @override
     def _write(self, op: Op[Any]) -> None:
         with self._writing():
             written = write_op(op)

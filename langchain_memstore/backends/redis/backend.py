@@ -46,6 +46,7 @@ class RemoteBackend(Backend):
         self._closed = False
         shared.retain(self)
 
+    @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'closed' if self._closed else 'open'})"
 
