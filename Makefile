@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format soak bench bench-quick profile clean
+.PHONY: demo test lint format soak bench bench-quick profile trace clean
 
 demo: .venv/cli  ## A conversation with tools, in the process; ARGS="--url redis://localhost:6379/0" for Redis
 	$(BIN)/memstore demo $(ARGS)
@@ -15,6 +15,7 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python --level error
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: .venv/test
 	$(BIN)/ruff check --fix .
@@ -31,6 +32,9 @@ bench-quick: .venv/bench  ## The same in under one minute, with less care; saves
 
 profile: .venv/bench  ## Where the time of a turn goes; ARGS=--instructions counts them, with valgrind
 	$(BIN)/python -m benchmarks.profile $(ARGS)
+
+trace: .venv/bench  ## Which files of the package a message runs through
+	$(BIN)/python -m benchmarks.trace
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from langchain_memstore.keys import SessionKeys
@@ -67,11 +68,11 @@ def parse_write_id(write_id: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
+@dataclass
 class Writers:
     """What a session has seen of each writer."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, Seen] = {}
+    _seen: dict[str, Seen] = field(default_factory=dict)
 
     def has(self, write_id: str) -> bool:
         """Tell whether a write was seen, as far as its id tells."""
