@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 SCENES = (
-    ("one conversation, sync", {"section": "histories", "operation": "turn", "face": "sync", "messages": "50"}),
-    ("one conversation, async", {"section": "histories", "operation": "turn", "face": "async", "messages": "50"}),
-    ("64 conversations at once", {"section": "histories", "operation": "turn", "face": "64 tasks", "messages": "50"}),
-    ("through the LangChain wrapper, sync", {"section": "end to end", "face": "sync"}),
-    ("through the LangChain wrapper, async", {"section": "end to end", "face": "async"}),
+    ("one conversation, sync", {"section": "histories", "operation": "turn", "variant": "sync", "messages": "50"}),
+    ("one conversation, async", {"section": "histories", "operation": "turn", "variant": "async", "messages": "50"}),
+    (
+        "64 conversations at once",
+        {"section": "histories", "operation": "turn", "variant": "64 tasks", "messages": "50"},
+    ),
+    ("through the LangChain wrapper, sync", {"section": "end to end", "variant": "sync"}),
+    ("through the LangChain wrapper, async", {"section": "end to end", "variant": "async"}),
 )
 BARS = (
     ("langchain-memstore", ("memstore", "RunnableWithHistory"), "#0b6e4f"),

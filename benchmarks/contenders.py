@@ -47,7 +47,7 @@ class Contender:
     """One conversation in one contender's hands."""
 
     name: ClassVar[str]
-    faces: ClassVar[Sequence[str]] = ("sync", "async")
+    variants: ClassVar[Sequence[str]] = ("sync", "async")
 
     def __init__(self, clients: Clients, session_id: str, window: int) -> None:
         self.clients, self.session_id, self.window = clients, session_id, window

@@ -24,8 +24,8 @@ OLD_AS_DOCUMENTED = "connecting each run"
 NEW = "RunnableWithHistory"
 
 
-def compare(clients: Clients, loop: asyncio.AbstractEventLoop, face: str) -> Comparison:
-    """Compare the wrappers in one face; the question and the answer have the size of any message."""
+def compare(clients: Clients, loop: asyncio.AbstractEventLoop, variant: str) -> Comparison:
+    """Compare the wrappers in one variant; the question and the answer have the size of any message."""
     question, answer = conversation(6)[4:]
     model = _model(answer)
 
@@ -46,15 +46,15 @@ def compare(clients: Clients, loop: asyncio.AbstractEventLoop, face: str) -> Com
             contender.settle(pipeline)
             pipeline.execute()
 
-        if face == "sync":
+        if variant == "sync":
             return timed(lambda: runnable.invoke([question], config), settle)
         return atimed(loop, lambda: runnable.ainvoke([question], config), settle)
 
-    kept = Community(clients, f"kept-{face}", WINDOW)
-    ours, new, none = (Ours(clients, f"{name}-{face}", WINDOW) for name in ("old", "new", "none"))
+    kept = Community(clients, f"kept-{variant}", WINDOW)
+    ours, new, none = (Ours(clients, f"{name}-{variant}", WINDOW) for name in ("old", "new", "none"))
     blocks = {
         OLD: block(old(lambda session_id: kept.history), kept),
-        OLD_AS_DOCUMENTED: block(old(connecting), Community(clients, f"made-{face}", WINDOW)),
+        OLD_AS_DOCUMENTED: block(old(connecting), Community(clients, f"made-{variant}", WINDOW)),
         "old wrapper, memstore": block(old(clients.store.get_session_history), ours),
         NEW: block(RunnableWithHistory(model, clients.store.history), new),
         "no memory": block(model, none),

@@ -78,7 +78,7 @@ class OnePipeline(FloorA):
     """Floor A by hand, by someone who has all tasks' operations together: one pipeline takes those of all."""
 
     name = "one pipeline"
-    faces = ()
+    variants = ()
     """It has no operation of one conversation: `atogether` has those of a group."""
 
     async def atogether(self, group: Sequence[OnePipeline], operation: str, batch: Any) -> None:

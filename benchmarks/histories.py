@@ -1,4 +1,4 @@
-"""Append, read and turn at several windows, in each face, as each contender does it."""
+"""Append, read and turn at several windows, in each variant, as each contender does it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from benchmarks.peers import Agents, Community, InMemory, Llama
 from benchmarks.rounds import Block, Comparison, atimed, timed
 
 OPERATIONS = ("append", "read", "turn")
-FACES = {"sync": 0, "async": 1, "64 tasks": 64, "512 tasks": 512}
-"""How many tasks run at once in each face; 0: none, it is sync."""
+VARIANTS = {"sync": 0, "async": 1, "64 tasks": 64, "512 tasks": 512}
+"""How many tasks run at once in each variant; 0: none, it is sync."""
 WINDOWS = (15, 50, 200, 1_000)
 REMOTE: Sequence[type[Contender]] = (FloorA, FloorB, Ours, Community, Agents, Llama)
 
 
-def compare(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, face: str, window: int) -> Comparison:
-    """Compare one operation of every contender that has the face, at one window."""
-    tasks, messages = FACES[face], conversation(window)
+def compare(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, variant: str, window: int) -> Comparison:
+    """Compare one operation of every contender that has the variant, at one window."""
+    tasks, messages = VARIANTS[variant], conversation(window)
     blocks: dict[str, Block] = {}
     for kind in REMOTE:
-        if ("async" if tasks else "sync") in kind.faces:
-            group = _group(kind, clients, f"{operation}-{face}-{window}", window, messages, tasks or 1)
+        if ("async" if tasks else "sync") in kind.variants:
+            group = _group(kind, clients, f"{operation}-{variant}-{window}", window, messages, tasks or 1)
             blocks[kind.name] = _ablock(group, operation, loop) if tasks else block(group[0], operation)
     if tasks > 1:
-        group = _group(OnePipeline, clients, f"{operation}-{face}-{window}", window, messages, tasks)
+        group = _group(OnePipeline, clients, f"{operation}-{variant}-{window}", window, messages, tasks)
         blocks[OnePipeline.name] = _together(cast("list[OnePipeline]", group), operation, loop)
     return Comparison(blocks, shares=tasks or 1, weight=5.0 if tasks > 64 else 2.5 if tasks > 1 else 1.0)
 
 
-def compare_in_process(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, face: str) -> Comparison:
+def compare_in_process(clients: Clients, loop: asyncio.AbstractEventLoop, operation: str, variant: str) -> Comparison:
     """Compare what keeps a conversation inside the process, at 50 messages."""
-    window, session_id = 50, f"{operation}-{face}-in-process"
+    window, session_id = 50, f"{operation}-{variant}-in-process"
     store = clients.open("memory://")
     contenders = [Ours(clients, session_id, window, store), InMemory(clients, session_id, window)]
     for each in contenders:
         each.fill(conversation(window))
-    make = block if face == "sync" else lambda each, operation: _ablock([each], operation, loop)
+    make = block if variant == "sync" else lambda each, operation: _ablock([each], operation, loop)
     return Comparison({each.name: make(each, operation) for each in contenders}, weight=0.5)
 
 

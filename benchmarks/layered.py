@@ -126,7 +126,7 @@ def sync_layers(url: str) -> tuple[Talk, dict[str, Does]]:
     pool = redis.BlockingConnectionPool.from_url(url, **_POOL)
     client = redis.Redis.from_url(url)
 
-    def exchange(packed: bytes, length: int) -> None:
+    def round_trip(packed: bytes, length: int) -> None:
         line.sendall(packed)
         while length > 0:
             length -= len(line.recv(65_536))
@@ -145,7 +145,7 @@ def sync_layers(url: str) -> tuple[Talk, dict[str, Does]]:
         pipeline.execute()
 
     def ping(step: Step) -> None:
-        exchange(_PING, 1)
+        round_trip(_PING, 1)
 
     def bare(step: Step) -> None:
         talk.bare._backend.execute(step.op)
@@ -155,7 +155,7 @@ def sync_layers(url: str) -> tuple[Talk, dict[str, Does]]:
 
     return talk, {
         "ping": (ping, ping),
-        "socket": (lambda step: exchange(step.packed, length), lambda step: exchange(step.packed, 1)),
+        "socket": (lambda step: round_trip(step.packed, length), lambda step: round_trip(step.packed, 1)),
         CONNECTION: (through_connection, through_connection),
         "backend": (bare, bare),
         "fallback": (fallback, fallback),
@@ -166,7 +166,7 @@ def sync_layers(url: str) -> tuple[Talk, dict[str, Does]]:
 
 
 async def async_layers(url: str) -> tuple[Talk, dict[str, ADoes]]:
-    """Return conversations, and what each layer does; the async face of `sync_layers`."""
+    """Return conversations, and what each layer does; the async variant of `sync_layers`."""
     talk = Talk(url)
     talk.fill()
     length = talk.length()
@@ -174,7 +174,7 @@ async def async_layers(url: str) -> tuple[Talk, dict[str, ADoes]]:
     pool = redis.asyncio.BlockingConnectionPool.from_url(url, **_POOL)
     client = redis.asyncio.Redis.from_url(url)
 
-    async def exchange(packed: bytes, length: int) -> None:
+    async def round_trip(packed: bytes, length: int) -> None:
         writer.write(packed)
         while length > 0:
             length -= len(await reader.read(65_536))
@@ -193,7 +193,7 @@ async def async_layers(url: str) -> tuple[Talk, dict[str, ADoes]]:
         await pipeline.execute()
 
     async def ping(step: Step) -> None:
-        await exchange(_PING, 1)
+        await round_trip(_PING, 1)
 
     async def bare(step: Step) -> None:
         await talk.bare._backend.aexecute(step.op)
@@ -209,7 +209,7 @@ async def async_layers(url: str) -> tuple[Talk, dict[str, ADoes]]:
 
     return talk, {
         "ping": (ping, ping),
-        "socket": (lambda step: exchange(step.packed, length), lambda step: exchange(step.packed, 1)),
+        "socket": (lambda step: round_trip(step.packed, length), lambda step: round_trip(step.packed, 1)),
         CONNECTION: (through_connection, through_connection),
         "backend": (bare, bare),
         "fallback": (fallback, fallback),

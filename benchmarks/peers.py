@@ -52,7 +52,7 @@ class Agents(Contender):
     """openai-agents' RedisSession: its own items (plain dicts, not message objects), unbounded, async only."""
 
     name = "openai-agents"
-    faces = ("async",)
+    variants = ("async",)
 
     def __init__(self, clients: Clients, session_id: str, window: int) -> None:
         super().__init__(clients, session_id, window)

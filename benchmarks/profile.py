@@ -38,7 +38,7 @@ from benchmarks.report import aligned
 from benchmarks.server import redis_server
 
 TURNS = 20  # in a block
-FACES = ("sync", "async")
+VARIANTS = ("sync", "async")
 FEW, MANY = 20, 120  # turns between which instructions are counted
 SHOWN = {  # by the layer that adds it
     "ping": "a round trip of a PING",
@@ -54,7 +54,7 @@ Cost = Mapping[str, float]
 
 
 class Subject:
-    """Turns in one face, at each layer.
+    """Turns in one variant, at each layer.
 
     Args:
         url: The server.
@@ -109,20 +109,20 @@ def added(at: Mapping[str, float]) -> dict[str, float]:
 
 
 def measure(url: str, seconds: float) -> dict[str, list[dict[str, Cost]]]:
-    """Measure each face: by round, what a turn costs at each layer."""
+    """Measure each variant: by round, what a turn costs at each layer."""
     loop = asyncio.new_event_loop()
-    subjects = {face: Subject(url, loop if face == "async" else None) for face in FACES}
-    found: dict[str, list[dict[str, Cost]]] = {face: [] for face in FACES}
+    subjects = {variant: Subject(url, loop if variant == "async" else None) for variant in VARIANTS}
+    found: dict[str, list[dict[str, Cost]]] = {variant: [] for variant in VARIANTS}
     layers, shuffle = [*LAYERS, CODEC, CONNECTION, CLIENT], random.Random(0).shuffle
     gc.collect()
     gc.freeze()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(found["sync"]) < 3:
-        for face, subject in subjects.items():
+        for variant, subject in subjects.items():
             shuffle(layers)
-            found[face].append({layer: subject.run(layer, TURNS) for layer in layers})
+            found[variant].append({layer: subject.run(layer, TURNS) for layer in layers})
     gc.unfreeze()
-    return {face: rounds[1:] for face, rounds in found.items()}  # the first warms up
+    return {variant: rounds[1:] for variant, rounds in found.items()}  # the first warms up
 
 
 def instructions(url: str) -> dict[str, dict[str, float]]:
@@ -136,10 +136,10 @@ def instructions(url: str) -> dict[str, dict[str, float]]:
         env={**os.environ, "PYTHONHASHSEED": "0"},
     )
     executed = {pid: int(number.replace(",", "")) for pid, number in _EXECUTED.findall(done.stderr)}
-    found: dict[str, dict[str, float]] = {face: {} for face in FACES}
+    found: dict[str, dict[str, float]] = {variant: {} for variant in VARIANTS}
     for line in done.stdout.splitlines():
-        face, layer, few, many = line.split("|")
-        found[face][layer] = (executed[many] - executed[few]) / (MANY - FEW) / 1e3
+        variant, layer, few, many = line.split("|")
+        found[variant][layer] = (executed[many] - executed[few]) / (MANY - FEW) / 1e3
     return found
 
 
@@ -151,31 +151,31 @@ def count(url: str) -> None:
 
     valgrind says of each what it has executed since the first process started, so that the difference is the turns.
     """
-    for face in FACES:
+    for variant in VARIANTS:
         for layer in (*LAYERS, CODEC):
-            print(face, layer, *[_forked(url, face, layer, turns) for turns in (FEW, MANY)], sep="|", flush=True)
+            print(variant, layer, *[_forked(url, variant, layer, turns) for turns in (FEW, MANY)], sep="|", flush=True)
 
 
-def _forked(url: str, face: str, layer: str, turns: int) -> int:
+def _forked(url: str, variant: str, layer: str, turns: int) -> int:
     pid = os.fork()
     if pid == 0:
         gc.disable()
-        Subject(url, asyncio.new_event_loop() if face == "async" else None).run(layer, turns, MANY)
+        Subject(url, asyncio.new_event_loop() if variant == "async" else None).run(layer, turns, MANY)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     if status:
-        raise SystemExit(f"counting {face} {layer} failed")
+        raise SystemExit(f"counting {variant} {layer} failed")
     return pid
 
 
-def table(face: str, rounds: Sequence[Mapping[str, Cost]], executed: Mapping[str, float] | None) -> str:
-    """Return where a turn's time goes in one face."""
+def table(variant: str, rounds: Sequence[Mapping[str, Cost]], executed: Mapping[str, float] | None) -> str:
+    """Return where a turn's time goes in one variant."""
     columns = [_medians(rounds, what) for what in (*OPERATIONS, "processor")]
     read, append, processor = columns
     turn = {layer: read[layer] + append[layer] for layer in SHOWN}
     whole = sum(turn.values())
     share = {layer: turn[layer] / whole for layer in SHOWN}
-    lines = [[face, "read 50, µs", "append 2, µs", "a turn, µs", "share", "processor, µs"]]
+    lines = [[variant, "read 50, µs", "append 2, µs", "a turn, µs", "share", "processor, µs"]]
     for layer, shown in SHOWN.items():
         lines.append([shown, *[f"{each[layer]:.1f}" for each in (read, append, turn)], f"{share[layer]:.0%}"])
     lines.append(["all", *[f"{sum(each.values()):.1f}" for each in (read, append, turn)], "100%"])
@@ -195,7 +195,7 @@ def _medians(rounds: Sequence[Mapping[str, Cost]], what: str) -> dict[str, float
     return {layer: statistics.median(one[layer] for one in each) for layer in SHOWN}
 
 
-def beside(face: str, rounds: Sequence[Mapping[str, Cost]]) -> str:
+def beside(variant: str, rounds: Sequence[Mapping[str, Cost]]) -> str:
     """Say what redis-py takes for the same commands, to what the backend takes."""
     ratios = []
     for way in (CONNECTION, CLIENT):
@@ -204,7 +204,7 @@ def beside(face: str, rounds: Sequence[Mapping[str, Cost]]) -> str:
             for operation in OPERATIONS
         )
         ratios.append(f"{way} takes {read:.2f} (read) and {append:.2f} (append)")
-    return f"- {face}: of what our backend takes for the same commands, {', and '.join(ratios)}"
+    return f"- {variant}: of what our backend takes for the same commands, {', and '.join(ratios)}"
 
 
 def main() -> None:
@@ -222,8 +222,8 @@ def main() -> None:
     with redis_server() as url:
         rounds = measure(url, arguments.seconds)
         executed = instructions(url) if arguments.instructions else {}
-    tables = [table(face, rounds[face], executed.get(face)) for face in FACES]
-    tables.append("\n".join(beside(face, rounds[face]) for face in FACES))
+    tables = [table(variant, rounds[variant], executed.get(variant)) for variant in VARIANTS]
+    tables.append("\n".join(beside(variant, rounds[variant]) for variant in VARIANTS))
     print(*tables, sep="\n\n")
     if arguments.save:
         page.write("profile", "\n\n".join(tables))

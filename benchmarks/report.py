@@ -25,9 +25,9 @@ llama-index       RedisChatStore
 langchain-core    InMemoryChatMessageHistory: a list of the very objects, without bound, copy, expiry or lock"""
 
 SECTIONS = {
-    "histories": ("Operations", ("operation", "face", "messages"), OURS, 1e6),
-    "end to end": ("End to end: a turn at 50 through a wrapper", ("face",), end_to_end.NEW, 1e6),
-    "in the process": ("In the process, at 50 messages", ("operation", "face"), OURS, 1e6),
+    "histories": ("Operations", ("operation", "variant", "messages"), OURS, 1e6),
+    "end to end": ("End to end: a turn at 50 through a wrapper", ("variant",), end_to_end.NEW, 1e6),
+    "in the process": ("In the process, at 50 messages", ("operation", "variant"), OURS, 1e6),
     "near cache": ("The near cache: a turn", ("line", "messages", "each"), layers.NEAR, 1e6),
     "fallback": ("The fallback while all is well, at 50 messages", ("operation",), layers.BARE, 1e6),
     "growth": ("Growth (memstore's window is 50)", ("", "operation"), growth.name(growth.LENGTHS[0]), 1e6),
@@ -39,18 +39,18 @@ SECTIONS = {
 def overview(found: Mapping[Key, Measured]) -> list[list[str]]:
     """Return the one table: what a reader compares libraries by."""
     rows = []
-    for face, cells in OVERVIEW.items():
+    for variant, cells in OVERVIEW.items():
         for operation, window in cells:
-            if (measured := found.get(history(operation, face, window))) is not None:
-                rows.append([CALLED[operation], face, f"{window:,}", *_times_as_long(measured, OURS)])
-        if (measured := found.get(("end to end", face))) is not None:
+            if (measured := found.get(history(operation, variant, window))) is not None:
+                rows.append([CALLED[operation], variant, f"{window:,}", *_times_as_long(measured, OURS)])
+        if (measured := found.get(("end to end", variant))) is not None:
             cells_of = _times_as_long(measured, end_to_end.NEW, {"community": end_to_end.OLD})
-            rows.append(["a turn, end to end", face, "50", *cells_of])
+            rows.append(["a turn, end to end", variant, "50", *cells_of])
     for operation in histories.OPERATIONS:
-        for face in ("sync", "async"):
-            if (measured := found.get(("in the process", operation, face))) is not None:
-                rows.append([f"{CALLED[operation]}, in the process", face, "50", *_times_as_long(measured, OURS)])
-    return [["", "face", "messages", f"{OURS}, µs", *COLUMNS], *rows]
+        for variant in ("sync", "async"):
+            if (measured := found.get(("in the process", operation, variant))) is not None:
+                rows.append([f"{CALLED[operation]}, in the process", variant, "50", *_times_as_long(measured, OURS)])
+    return [["", "variant", "messages", f"{OURS}, µs", *COLUMNS], *rows]
 
 
 def _times_as_long(measured: Measured, base: str, names: Mapping[str, str] | None = None) -> list[str]:

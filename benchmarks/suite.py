@@ -20,13 +20,13 @@ OVERVIEW: Mapping[str, tuple[tuple[str, int], ...]] = {
     "64 tasks": (("append", 50), ("turn", 15), ("turn", 50)),
     "512 tasks": (("append", 50), ("turn", 15), ("turn", 50)),
 }
-"""What the table shows: operations and messages, by face."""
+"""What the table shows: operations and messages, by variant."""
 LOOPBACK, LINE = "loopback", "slow line"
 SIZES = {SIZE: "330 B", LARGE: "4 KB"}
 
 
-def history(operation: str, face: str, window: int) -> Key:
-    return "histories", operation, face, f"{window:,}"
+def history(operation: str, variant: str, window: int) -> Key:
+    return "histories", operation, variant, f"{window:,}"
 
 
 def near(line: str, window: int, size: int) -> Key:
@@ -55,18 +55,20 @@ class Suite:
         """
         clients, loop, all_of = self._clients, self._loop, self._comparisons
         clients.redis.flushall()
-        for face, cells in OVERVIEW.items():
-            if quick and face == "512 tasks":
+        for variant, cells in OVERVIEW.items():
+            if quick and variant == "512 tasks":
                 continue
-            if windows and histories.FACES[face] <= 64:
+            if windows and histories.VARIANTS[variant] <= 64:
                 cells = tuple((operation, n) for operation in histories.OPERATIONS for n in histories.WINDOWS)
             for operation, window in cells:
-                all_of[history(operation, face, window)] = histories.compare(clients, loop, operation, face, window)
-        for face in ("sync", "async"):
-            all_of["end to end", face] = end_to_end.compare(clients, loop, face)
+                all_of[history(operation, variant, window)] = histories.compare(
+                    clients, loop, operation, variant, window
+                )
+        for variant in ("sync", "async"):
+            all_of["end to end", variant] = end_to_end.compare(clients, loop, variant)
             for operation in ("turn",) if quick else histories.OPERATIONS:
-                key = "in the process", operation, face
-                all_of[key] = histories.compare_in_process(clients, loop, operation, face)
+                key = "in the process", operation, variant
+                all_of[key] = histories.compare_in_process(clients, loop, operation, variant)
         for line, url in ((LOOPBACK, clients.url), (LINE, self._line_url)):
             for window in (1_000,) if quick else (50, 200, 1_000):
                 for size in (LARGE,) if quick else SIZES:

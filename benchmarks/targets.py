@@ -41,17 +41,17 @@ def targets(found: Mapping[Key, Measured], costs: Mapping[str, ServerCost]) -> l
     def ratio(key: Key, one: str, other: str) -> Spread:
         return found[key].ratio(one, other)
 
-    def to_floor(operation: str, face: str, window: int, floor: str, most: float) -> Target:
+    def to_floor(operation: str, variant: str, window: int, floor: str, most: float) -> Target:
         what = {"append": "append of 2", "read": "read", "turn": "a turn"}[operation]
-        spread = ratio(history(operation, face, window), "memstore", floor)
-        return Target(f"{what} at {window:,}, {face}, to {floor}", spread, most)
+        spread = ratio(history(operation, variant, window), "memstore", floor)
+        return Target(f"{what} at {window:,}, {variant}, to {floor}", spread, most)
 
     memory = costs["memstore"].message / costs["community"].message
     first, last = growth.name(growth.LENGTHS[0]), growth.name(growth.LENGTHS[-1])
     return [
         to_floor("append", "sync", 50, "floor A", 1.0),
         to_floor("append", "async", 50, "floor A", 1.0),
-        *[to_floor("read", face, n, "floor B", 1.1) for face in ("sync", "async") for n in (50, 1_000)],
+        *[to_floor("read", variant, n, "floor B", 1.1) for variant in ("sync", "async") for n in (50, 1_000)],
         to_floor("turn", "sync", 50, "floor A", 1.4),
         Target(
             "a turn at 50, sync, community's to ours",
@@ -65,12 +65,12 @@ def targets(found: Mapping[Key, Measured], costs: Mapping[str, ServerCost]) -> l
         to_floor("turn", "64 tasks", 50, "floor A", 0.9),
         *[
             Target(
-                f"end to end at 50, {face}, the old wrapper with community{how} to ours",
-                ratio(("end to end", face), old, end_to_end.NEW),
+                f"end to end at 50, {variant}, the old wrapper with community{how} to ours",
+                ratio(("end to end", variant), old, end_to_end.NEW),
                 5.0,
                 at_least=True,
             )
-            for face in ("sync", "async")
+            for variant in ("sync", "async")
             for old, how in ((end_to_end.OLD_AS_DOCUMENTED, ", as documented,"), (end_to_end.OLD, " kept connected"))
         ],
         *[

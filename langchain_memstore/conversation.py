@@ -74,7 +74,7 @@ class Conversation(Shown):
                 self._compactor.after_append(self.keys, self._policy, appended)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Append messages; the async face of `add_messages`."""
+        """Append messages; the async variant of `add_messages`."""
         if entries := self._codec.encode(messages):
             appended = await self._backend.aexecute(self._append(entries))
             if self._compactor is not None:
@@ -93,7 +93,7 @@ class Conversation(Shown):
         self.add_messages([HumanMessage(message) if isinstance(message, str) else message])
 
     async def aadd_user_message(self, message: HumanMessage | str) -> None:
-        """Append what the human says; the async face of `add_user_message`."""
+        """Append what the human says; the async variant of `add_user_message`."""
         await self.aadd_messages([HumanMessage(message) if isinstance(message, str) else message])
 
     def add_ai_message(self, message: AIMessage | str) -> None:
@@ -101,7 +101,7 @@ class Conversation(Shown):
         self.add_messages([AIMessage(message) if isinstance(message, str) else message])
 
     async def aadd_ai_message(self, message: AIMessage | str) -> None:
-        """Append what the model says; the async face of `add_ai_message`."""
+        """Append what the model says; the async variant of `add_ai_message`."""
         await self.aadd_messages([AIMessage(message) if isinstance(message, str) else message])
 
     @property
@@ -119,7 +119,7 @@ class Conversation(Shown):
         return self._prompt(self._backend.execute(self._read()))
 
     async def aget_messages(self) -> list[BaseMessage]:
-        """Return the conversation as a model is to see it; the async face of `messages`."""
+        """Return the conversation as a model is to see it; the async variant of `messages`."""
         return self._prompt(await self._backend.aexecute(self._read()))
 
     @property
@@ -144,7 +144,7 @@ class Conversation(Shown):
         self._backend.execute(self._set_summary(summary))
 
     async def aset_summary(self, summary: str | None) -> None:
-        """Replace the rolling summary; the async face of `set_summary`."""
+        """Replace the rolling summary; the async variant of `set_summary`."""
         await self._backend.aexecute(self._set_summary(summary))
 
     @property
@@ -153,7 +153,7 @@ class Conversation(Shown):
         return self._backend.execute(self._read(window=False)).turns
 
     async def aget_turns(self) -> int:
-        """Return the turn counter; the async face of `turns`."""
+        """Return the turn counter; the async variant of `turns`."""
         return (await self._backend.aexecute(self._read(window=False))).turns
 
     def register_turn(self) -> int:
@@ -169,7 +169,7 @@ class Conversation(Shown):
         return self._snapshot(self._backend.execute(self._read()))
 
     async def asnapshot(self) -> Snapshot:
-        """Read all there is of the session at one moment; the async face of `snapshot`."""
+        """Read all there is of the session at one moment; the async variant of `snapshot`."""
         return self._snapshot(await self._backend.aexecute(self._read()))
 
     def pop(self, count: int = 1) -> list[BaseMessage]:
@@ -195,7 +195,7 @@ class Conversation(Shown):
             raise
 
     async def apop(self, count: int = 1) -> list[BaseMessage]:
-        """Take the newest messages off; the async face of `pop`."""
+        """Take the newest messages off; the async variant of `pop`."""
         taken = await self._backend.aexecute(self._pop(count))
         try:
             return self._codec.decode(taken)
@@ -237,7 +237,7 @@ class Conversation(Shown):
         types: Collection[str] | None = None,
         limit: int | None = None,
     ) -> list[BaseMessage]:
-        """Find messages; the async face of `search`."""
+        """Find messages; the async variant of `search`."""
         query = Query(text, case_sensitive, types, limit)
         return query.first(self._codec.decode(await self._backend.aexecute(ReadEntries(self.keys))))
 
@@ -256,7 +256,7 @@ class Conversation(Shown):
         return self._summarizing().compact(self.keys, self._policy)
 
     async def acompact(self) -> bool:
-        """Summarise now what waits to be summarised; the async face of `compact`."""
+        """Summarise now what waits to be summarised; the async variant of `compact`."""
         return await self._summarizing().acompact(self.keys, self._policy)
 
     def touch(self) -> bool:
@@ -272,7 +272,7 @@ class Conversation(Shown):
         self._backend.execute(Clear(self.keys))
 
     async def aclear(self) -> None:
-        """Remove the session; the async face of `clear`."""
+        """Remove the session; the async variant of `clear`."""
         await self._backend.aexecute(Clear(self.keys))
 
     def _append(self, entries: tuple[bytes, ...]) -> Append:

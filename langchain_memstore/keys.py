@@ -79,7 +79,7 @@ class SessionKeys:
     messages: str = field(init=False, repr=False, compare=False)
     """List of entries, oldest first."""
     meta: str = field(init=False, repr=False, compare=False)
-    """Hash: schema version, epoch, total, times, recent batch ids."""
+    """Hash: schema version, epoch, total, times, recent write ids."""
     turns: str = field(init=False, repr=False, compare=False)
     """Integer: the turn counter."""
     summary: str = field(init=False, repr=False, compare=False)

@@ -31,7 +31,7 @@ def list_sessions(backend: Backend, pattern: SessionPattern) -> Iterator[Session
 
 
 async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIterator[SessionInfo]:
-    """List sessions; the async face of `list_sessions`."""
+    """List sessions; the async variant of `list_sessions`."""
     async for names in alist_names(backend, pattern):
         for info in await backend.aexecute(_stats(pattern, names)):
             yield info
@@ -51,7 +51,7 @@ def list_names(backend: Backend, pattern: SessionPattern) -> Iterator[list[str]]
 
 
 async def alist_names(backend: Backend, pattern: SessionPattern) -> AsyncIterator[list[str]]:
-    """List the names that match; the async face of `list_names`."""
+    """List the names that match; the async variant of `list_names`."""
     listing = _Listing(pattern)
     while (scan := listing.next_page()) is not None:
         if fresh := listing.fresh(await backend.aexecute(scan)):
@@ -85,7 +85,7 @@ def glimpse_sessions(
             last_used = session_ids[-room:]  # the last used stand last, where the store is in the process
             infos = backend.execute(_stats(pattern, last_used))
             found += infos
-        if len(session_ids) > room or (time.monotonic() >= deadline and not listing.is_over):
+        if len(session_ids) > room or (time.monotonic() >= deadline and not listing.is_finished):
             return found, False
     return found, True
 
@@ -99,13 +99,13 @@ class _Listing:
         self._seen: set[str] = set()
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether there is no further page."""
         return self._cursor == 0
 
     def next_page(self) -> Scan | None:
         """Return the scan for the next page; None: there is none."""
-        return None if self.is_over else Scan(self._pattern, self._cursor or 0)
+        return None if self.is_finished else Scan(self._pattern, self._cursor or 0)
 
     def fresh(self, page: ScanPage) -> list[str]:
         """Return the names of a page that were not listed before."""
@@ -181,7 +181,7 @@ def search_sessions(backend: Backend, pattern: SessionPattern, query: Query, pol
 async def asearch_sessions(
     backend: Backend, pattern: SessionPattern, query: Query, policy: Policy
 ) -> AsyncIterator[SearchHit]:
-    """Find messages in sessions; the async face of `search_sessions`."""
+    """Find messages in sessions; the async variant of `search_sessions`."""
     found = 0
     async for info in alist_sessions(backend, pattern):
         read = _read(pattern, info)

@@ -103,7 +103,7 @@ class Memstore(KeyValueFamily, Shown):
 
         Args:
             redis_client: A `redis.Redis`, of a server or of `Sentinel.master_for`, or a `redis.RedisCluster`.
-            async_client: The same of `redis.asyncio`. For the face that no client is given for, connections with the
+            async_client: The same of `redis.asyncio`. For the variant that no client is given for, connections with the
                 same settings are made; and of a cluster's client, its settings are taken for both.
             **options: See `HistoryOptions` and `LayerOptions`.
 
@@ -171,7 +171,7 @@ class Memstore(KeyValueFamily, Shown):
         return list_sessions(self._backend, self._pattern(match))
 
     def asessions(self, match: str = "*") -> AsyncIterator[SessionInfo]:
-        """List conversations; the async face of `sessions`."""
+        """List conversations; the async variant of `sessions`."""
         return alist_sessions(self._backend, self._pattern(match))
 
     def search(
@@ -212,7 +212,7 @@ class Memstore(KeyValueFamily, Shown):
         types: Collection[str] | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[SearchHit]:
-        """Find messages in all conversations; the async face of `search`."""
+        """Find messages in all conversations; the async variant of `search`."""
         query = Query(text, case_sensitive, types, limit)
         return asearch_sessions(self._backend, self._pattern(match), query, self._policy)
 
@@ -240,7 +240,7 @@ class Memstore(KeyValueFamily, Shown):
         return made
 
     async def acompact_due(self, limit: int | None = None) -> int:
-        """Make the summaries that are due; the async face of `compact_due`."""
+        """Make the summaries that are due; the async variant of `compact_due`."""
         compactor, policy, made = self._summarizing(limit), self._policy, 0
         async for info in self.asessions():
             if made == limit:
@@ -260,7 +260,7 @@ class Memstore(KeyValueFamily, Shown):
         self._backend.close()
 
     async def aclose(self) -> None:
-        """Wait for summaries in the background, then let go of what the store owns; the async face of `close`."""
+        """Wait for summaries in the background, then let go of what the store owns; the async variant of `close`."""
         if self._compactor is not None:
             await self._compactor.aclose()
         await self._backend.aclose()

@@ -142,7 +142,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Run once; the async face of `invoke`."""
+        """Run once; the async variant of `invoke`."""
         return await self._acall_with_config(self._ainvoke, input, config, **kwargs)  # type: ignore[arg-type]
 
     @override
@@ -157,7 +157,7 @@ class RunnableWithHistory(Runnable[Any, Any]):
 
     @override
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """Run once and yield the output as it comes; the async face of `stream`."""
+        """Run once and yield the output as it comes; the async variant of `stream`."""
 
         async def inputs() -> AsyncIterator[Any]:
             yield input

@@ -96,7 +96,7 @@ def converse(store: Memstore, session_id: str) -> None:
         print("\n  The same in Redis: python -m langchain_memstore.demo --url redis://localhost:6379/0")
 
 
-KINDS = ("list: the window, oldest first", "hash: total, times, batch ids", "string: turn counter", "string: summary")
+KINDS = ("list: the window, oldest first", "hash: total, times, write ids", "string: turn counter", "string: summary")
 
 
 def _show(history: ChatMessageHistory, before: Snapshot) -> Snapshot:

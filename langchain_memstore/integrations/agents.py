@@ -135,7 +135,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any] | AIMessage:
-        """Call the model with the history; the async face of `wrap_model_call`."""
+        """Call the model with the history; the async variant of `wrap_model_call`."""
         session_id, state, runtime = _session_id(request.runtime), request.state, request.runtime
         run = self._find(session_id, state, runtime)
         if run is None:
@@ -160,7 +160,7 @@ class HistoryMiddleware(AgentMiddleware[HistoryState, Any]):
 
     @override
     async def aafter_agent(self, state: HistoryState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Append the run's own messages; the async face of `after_agent`."""
+        """Append the run's own messages; the async variant of `after_agent`."""
         session_id = _session_id(runtime)
         history, run = self.get_history(session_id), self._find(session_id, state, runtime)
         if run is None:

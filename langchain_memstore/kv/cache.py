@@ -63,7 +63,7 @@ class GenerationCache(BaseCache):
 
     @override
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
-        """Return what the model answered to the prompt before; the async face of `lookup`."""
+        """Return what the model answered to the prompt before; the async variant of `lookup`."""
         op = self._getting(prompt, llm_string)
         return self._decode((await self._backend.aexecute(op))[0], op.keys[0])
 
@@ -75,7 +75,7 @@ class GenerationCache(BaseCache):
 
     @override
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        """Keep what the model answered to the prompt; the async face of `update`."""
+        """Keep what the model answered to the prompt; the async variant of `update`."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
             await self._backend.aexecute(op)
 
@@ -87,7 +87,7 @@ class GenerationCache(BaseCache):
 
     @override
     async def aclear(self, **kwargs: Any) -> None:
-        """Forget every answer of this cache; the async face of `clear`."""
+        """Forget every answer of this cache; the async variant of `clear`."""
         async for names in alist_names(self._backend, self._all()):
             await self._backend.aexecute(self._unlinking(names))
 

@@ -57,7 +57,7 @@ class CachedFunction(Protocol[P, R_co]):
         ...
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the call with these arguments; the async face of `invalidate`."""
+        """Forget the call with these arguments; the async variant of `invalidate`."""
         ...
 
     def cache_clear(self) -> int:
@@ -65,7 +65,7 @@ class CachedFunction(Protocol[P, R_co]):
         ...
 
     async def acache_clear(self) -> int:
-        """Forget all calls; the async face of `cache_clear`."""
+        """Forget all calls; the async variant of `cache_clear`."""
         ...
 
     def cache_info(self) -> CacheInfo:
@@ -253,7 +253,7 @@ class Results:
                 mine.set_result(data)
 
     async def acall(self, key: str, compute: Callable[[], Any]) -> Any:
-        """Return what is kept of a call, or compute it; the async face of `call`."""
+        """Return what is kept of a call, or compute it; the async variant of `call`."""
         loop = asyncio.get_running_loop()
         with self._lock:
             under_way = self._loops.setdefault(loop, {})

@@ -144,7 +144,7 @@ class Lock:
             raise self._lost()
 
     async def aextend(self, ttl: float | timedelta | None = None) -> None:
-        """Hold the lock for longer; the async face of `extend`."""
+        """Hold the lock for longer; the async variant of `extend`."""
         hold, op = self._extending(ttl)
         if not await hold.where.aexecute(op):
             raise self._lost()
@@ -155,7 +155,7 @@ class Lock:
         return hold is not None and hold.where.execute(Owns(self._keys[:1], hold.token))
 
     async def aowned(self) -> bool:
-        """Tell whether the lock is held through this object; the async face of `owned`."""
+        """Tell whether the lock is held through this object; the async variant of `owned`."""
         hold = self._mine()
         return hold is not None and await hold.where.aexecute(Owns(self._keys[:1], hold.token))
 

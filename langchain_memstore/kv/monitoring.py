@@ -18,7 +18,7 @@ class Monitoring:
         return self._backend.execute(Info())
 
     async def ainfo(self) -> StoreInfo:
-        """Tell how the store does; the async face of `info`."""
+        """Tell how the store does; the async variant of `info`."""
         return await self._backend.aexecute(Info())
 
     def slowlog(self, n: int = 10) -> list[SlowCommand]:
@@ -33,6 +33,6 @@ class Monitoring:
         return self._backend.execute(SlowLog(n))
 
     async def aslowlog(self, n: int = 10) -> list[SlowCommand]:
-        """Return the last commands that took long; the async face of `slowlog`."""
+        """Return the last commands that took long; the async variant of `slowlog`."""
         check_count("n", n)
         return await self._backend.aexecute(SlowLog(n))

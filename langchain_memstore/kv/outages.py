@@ -43,7 +43,7 @@ class LocalInOutage:
         return self._stand_in.execute(op), self._stand_in
 
     async def aexecute(self, op: Op[R]) -> tuple[R, Backend]:
-        """Execute an operation; the async face of `execute`."""
+        """Execute an operation; the async variant of `execute`."""
         if self._breaker.remaining() <= 0:
             try:
                 return self._came_back(await self._backend.aexecute(op))
@@ -75,7 +75,7 @@ class Raising:
         return self._backend.execute(op), self._backend
 
     async def aexecute(self, op: Op[R]) -> tuple[R, Backend]:
-        """Execute an operation; the async face of `execute`."""
+        """Execute an operation; the async variant of `execute`."""
         return await self._backend.aexecute(op), self._backend
 
 

@@ -80,7 +80,7 @@ class RateLimiter(BaseRateLimiter):
 
     @override
     async def aacquire(self, *, blocking: bool = True) -> bool:
-        """Let a request pass; the async face of `acquire`."""
+        """Let a request pass; the async variant of `acquire`."""
         while True:
             state, _ = await self._policy.aexecute(self._op())
             if state.counted or not blocking:
@@ -92,7 +92,7 @@ class RateLimiter(BaseRateLimiter):
         return self.acquire(blocking=False)
 
     async def ahit(self) -> bool:
-        """Count a request, and tell whether it may pass; the async face of `hit`."""
+        """Count a request, and tell whether it may pass; the async variant of `hit`."""
         return await self.aacquire(blocking=False)
 
     def remaining(self) -> int:
@@ -100,7 +100,7 @@ class RateLimiter(BaseRateLimiter):
         return self._room(self._policy.execute(self._op(count=False))[0])
 
     async def aremaining(self) -> int:
-        """Return how many requests may pass now; the async face of `remaining`."""
+        """Return how many requests may pass now; the async variant of `remaining`."""
         return self._room((await self._policy.aexecute(self._op(count=False)))[0])
 
     def _op(self, count: bool = True) -> Hit:

@@ -69,7 +69,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return self.mget([key])[0]
 
     async def aget(self, key: str) -> Any:
-        """Return a value; the async face of `get`."""
+        """Return a value; the async variant of `get`."""
         return (await self.amget([key]))[0]
 
     def set(self, key: str, value: Any, ttl: float | timedelta | None = None, nx: bool = False) -> bool:
@@ -92,7 +92,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return self._backend.execute(self._setting(key, value, ttl, nx))
 
     async def aset(self, key: str, value: Any, ttl: float | timedelta | None = None, nx: bool = False) -> bool:
-        """Set a value; the async face of `set`."""
+        """Set a value; the async variant of `set`."""
         return await self._backend.aexecute(self._setting(key, value, ttl, nx))
 
     def delete(self, key: str) -> bool:
@@ -125,7 +125,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return self._backend.execute(self._expiring(key, ttl))
 
     async def aexpire(self, key: str, ttl: float | timedelta | None) -> bool:
-        """Set when a value expires; the async face of `expire`."""
+        """Set when a value expires; the async variant of `expire`."""
         return await self._backend.aexecute(self._expiring(key, ttl))
 
     def ttl(self, key: str) -> float | None:
@@ -133,7 +133,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return _seconds(self._backend.execute(Ttl((self._key(key),))))
 
     async def attl(self, key: str) -> float | None:
-        """Return how many seconds a value lives on; the async face of `ttl`."""
+        """Return how many seconds a value lives on; the async variant of `ttl`."""
         return _seconds(await self._backend.aexecute(Ttl((self._key(key),))))
 
     def incr(self, key: str, by: int = 1, ttl: float | timedelta | None = None) -> int:
@@ -155,7 +155,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return self._backend.execute(self._increment(key, by, ttl))
 
     async def aincr(self, key: str, by: int = 1, ttl: float | timedelta | None = None) -> int:
-        """Add to a counter, and return it; the async face of `incr`."""
+        """Add to a counter, and return it; the async variant of `incr`."""
         return await self._backend.aexecute(self._increment(key, by, ttl))
 
     @override
@@ -165,7 +165,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     @override
     async def amget(self, keys: Sequence[str]) -> list[Any]:
-        """Return the values of keys; the async face of `mget`."""
+        """Return the values of keys; the async variant of `mget`."""
         return self._decode(keys, await self._backend.aexecute(Get(self._keys(keys))))
 
     @override
@@ -175,7 +175,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     @override
     async def amset(self, key_value_pairs: Sequence[tuple[str, Any]]) -> None:
-        """Set the values of keys; the async face of `mset`."""
+        """Set the values of keys; the async variant of `mset`."""
         await self._backend.aexecute(self._setting_all(key_value_pairs))
 
     @override
@@ -185,7 +185,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     @override
     async def amdelete(self, keys: Sequence[str]) -> None:
-        """Delete the values of keys; the async face of `mdelete`."""
+        """Delete the values of keys; the async variant of `mdelete`."""
         await self._backend.aexecute(Unlink(self._keys(keys)))
 
     @override
@@ -196,7 +196,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     @override
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
-        """Go through the keys that begin with a prefix; the async face of `yield_keys`."""
+        """Go through the keys that begin with a prefix; the async variant of `yield_keys`."""
         async for names in alist_names(self._backend, self._pattern(_beginning(prefix))):
             for name in names:
                 yield name
@@ -206,7 +206,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return [name for names in list_names(self._backend, self._pattern(pattern)) for name in names]
 
     async def akeys(self, pattern: str = "*") -> list[str]:
-        """Return the keys that match a pattern; the async face of `keys`."""
+        """Return the keys that match a pattern; the async variant of `keys`."""
         return [name async for names in alist_names(self._backend, self._pattern(pattern)) for name in names]
 
     def delete_pattern(self, pattern: str) -> int:
@@ -222,7 +222,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return deleted
 
     async def adelete_pattern(self, pattern: str) -> int:
-        """Delete the values whose keys match a pattern; the async face of `delete_pattern`."""
+        """Delete the values whose keys match a pattern; the async variant of `delete_pattern`."""
         deleted = 0
         async for names in alist_names(self._backend, self._pattern(pattern)):
             await self.amdelete(names)

@@ -99,7 +99,7 @@ class WorkingMemory:
         memory_type: str = WORKING,
         metadata: Mapping[str, Any] | None = None,
     ) -> str:
-        """Store a record; the async face of `store`."""
+        """Store a record; the async variant of `store`."""
         return (await self.astore_many([(conversation_id, data)], memory_type, metadata))[0]
 
     def store_many(
@@ -128,7 +128,7 @@ class WorkingMemory:
         memory_type: str = WORKING,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """Store records of one type; the async face of `store_many`."""
+        """Store records of one type; the async variant of `store_many`."""
         op = self._storing(items, memory_type, metadata)
         await self._backend.aexecute(op)
         return [key for key, _ in op.items]
@@ -140,7 +140,7 @@ class WorkingMemory:
         return None if data is None else self._record(data, key, conversation_id, memory_type)
 
     async def aretrieve(self, conversation_id: str, memory_type: str = WORKING) -> WorkingMemoryRecord | None:
-        """Return a record; the async face of `retrieve`."""
+        """Return a record; the async variant of `retrieve`."""
         key = self._keys(conversation_id, memory_type)[0]
         (data,) = await self._backend.aexecute(Get((key,)))
         return None if data is None else self._record(data, key, conversation_id, memory_type)
@@ -166,7 +166,7 @@ class WorkingMemory:
         memory_type: str = WORKING,
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Replace a record; the async face of `update`."""
+        """Replace a record; the async variant of `update`."""
         return await self._backend.aexecute(self._updating(conversation_id, data, memory_type, metadata))
 
     def delete(self, conversation_id: str, memory_type: str = WORKING) -> bool:
@@ -193,7 +193,7 @@ class WorkingMemory:
     async def arecords(
         self, conversation_id: str | None = None, memory_type: str | None = None
     ) -> AsyncIterator[WorkingMemoryRecord]:
-        """Go through the records; the async face of `records`."""
+        """Go through the records; the async variant of `records`."""
         pattern = self._pattern(conversation_id, memory_type)
         async for keys in alist_names(self._backend, pattern):
             for record in self._records(pattern, keys, await self._backend.aexecute(Get(tuple(keys)))):

@@ -85,7 +85,7 @@ class Compactor:
             self._start(keys, lambda: _workers.submit(Context().run, self._compact_quietly, keys, policy))
 
     async def aafter_append(self, keys: SessionKeys, policy: Policy, appended: Appended) -> None:
-        """Make a summary after an append, where it is due; the async face of `after_append`."""
+        """Make a summary after an append, where it is due; the async variant of `after_append`."""
         if not self._is_due(keys, policy, appended):
             return
         loop = asyncio.get_running_loop()
@@ -125,7 +125,7 @@ class Compactor:
         return done
 
     async def acompact(self, keys: SessionKeys, policy: Policy, every: int = 0) -> bool:
-        """Make a summary now; the async face of `compact`."""
+        """Make a summary now; the async variant of `compact`."""
         claim, codec = Claim(keys, policy.lease_ms, every), policy.session_codec(keys)
         claimed = await self._backend.aexecute(claim)
         if claimed is None:

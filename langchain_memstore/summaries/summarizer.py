@@ -87,7 +87,7 @@ def summarize(summarizer: Any, previous: str, messages: list[BaseMessage]) -> st
 
 
 async def asummarize(summarizer: Any, previous: str, messages: list[BaseMessage]) -> str:
-    """Make a summary; the async face of `summarize`. A function that is not async runs in a thread."""
+    """Make a summary; the async variant of `summarize`. A function that is not async runs in a thread."""
     if isinstance(summarizer, Runnable):
         return _text(await summarizer.ainvoke(_input(summarizer, previous, messages)))
     if _is_async(summarizer):

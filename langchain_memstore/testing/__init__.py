@@ -22,7 +22,7 @@ __all__ = ["HOSTILE_IDS", "BackendConformance", "Execute", "Run", "ValueConforma
 
 
 class BackendConformance(SessionConformance, MovingConformance):
-    """Every operation on sessions, through both faces; a subclass overrides the fixture `backend`.
+    """Every operation on sessions, through both variants; a subclass overrides the fixture `backend`.
 
     The tests use sessions of their own, with a key prefix that begins with `conversation-` and goes on at random.
     """

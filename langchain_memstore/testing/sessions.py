@@ -219,7 +219,7 @@ class SessionConformance(SessionVariants):
         assert {match: scan(execute, SessionPattern(prefix, match)) for match in matches} == matches
 
     def test_closing_twice_is_closing_once(self, backend: Backend, run: Run) -> None:
-        """A backend is closed through either face, and more than once."""
+        """A backend is closed through either variant, and more than once."""
         assert backend.status.backend
         backend.close()
         run(backend.aclose())

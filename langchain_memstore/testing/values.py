@@ -22,7 +22,7 @@ BIG = 2**63 - 1
 
 
 class ValueConformance(Variants):
-    """Every operation of the key-value family, through both faces; a subclass overrides the fixture `backend`.
+    """Every operation of the key-value family, through both variants; a subclass overrides the fixture `backend`.
 
     The tests use keys of their own, with a prefix that begins with `conversation-` and goes on at random.
     """

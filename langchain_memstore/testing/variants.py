@@ -1,4 +1,4 @@
-"""What the suites share: the backend under test, its faces, and names that are hard to keep apart."""
+"""What the suites share: the backend under test, its variants, and names that are hard to keep apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from langchain_memstore.backends.base import Backend
 
-Execute = Any  # executes an operation on the backend under test, through one of its faces
+Execute = Any  # executes an operation on the backend under test, through one of its variants
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 MINUTE = 60_000
@@ -19,7 +19,7 @@ HOSTILE_IDS = ("a}b", "{a}", "a:{b", "%7D", "%257D", "*", "[a-z]?", "a\\*", " ",
 
 
 class Variants:
-    """What the suites share: the backend under test, its faces, and a key prefix."""
+    """What the suites share: the backend under test, its variants, and a key prefix."""
 
     @pytest.fixture
     def backend(self) -> Any:
@@ -36,7 +36,7 @@ class Variants:
 
     @pytest.fixture(params=["sync", "async"])
     def execute(self, request: pytest.FixtureRequest, backend: Backend, run: Run) -> Execute:
-        """The face under test."""
+        """The variant under test."""
         return backend.execute if request.param == "sync" else lambda op: run(backend.aexecute(op))
 
     @pytest.fixture

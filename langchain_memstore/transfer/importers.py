@@ -116,7 +116,7 @@ async def aimport_conversations(
     skip_corrupt: bool = False,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Import conversations into a store; the async face of `import_conversations`."""
+    """Import conversations into a store; the async variant of `import_conversations`."""
     return await arun_steps(_importing(store, source, dry_run, force, skip_corrupt, progress))
 
 
@@ -140,7 +140,7 @@ def export_conversations(store: Memstore, match: str = "*") -> Iterator[bytes]:
 
 
 def aexport_conversations(store: Memstore, match: str = "*") -> AsyncIterator[bytes]:
-    """Return the conversations of a store as JSON Lines; the async face of `export_conversations`."""
+    """Return the conversations of a store as JSON Lines; the async variant of `export_conversations`."""
     return _aexport(store, store.asessions(match))
 
 
@@ -195,13 +195,13 @@ def _restoring(store: Memstore, found: Found, dry_run: bool, force: bool, report
     if restored.outcome == "same":
         report.unchanged += 1
         return
-    messages, waiting = len(state.messages), len(state.evicted)
-    if not dry_run and restored[1:] != (messages, waiting):
-        raise BackendError(f"session {found.session_id!r}: {restored[1:]} messages were kept of {messages, waiting}")
+    messages, evicted = len(state.messages), len(state.evicted)
+    if not dry_run and restored[1:] != (messages, evicted):
+        raise BackendError(f"session {found.session_id!r}: {restored[1:]} messages were kept of {messages, evicted}")
     report.imported += 1
     report.replaced += restored.outcome == "replaced"
-    report.messages += messages + waiting
-    report.waiting += waiting
+    report.messages += messages + evicted
+    report.waiting += evicted
 
 
 def _origin(found: Found, policy: Policy) -> str:

@@ -70,9 +70,9 @@ def from_line(line: bytes, place: str) -> Found:
         )
     except ValueError as error:
         return reading.nothing(f"not a conversation: {error}")
-    waiting = tuple(reading.entries(_written("evicted", evicted), exact=bounded))
+    older = tuple(reading.entries(_written("evicted", evicted), exact=bounded))
     window = tuple(reading.entries(_written("messages", messages), exact=bounded))
-    state = replace(state, messages=window, evicted=waiting) if bounded else replace(state, messages=waiting + window)
+    state = replace(state, messages=window, evicted=older) if bounded else replace(state, messages=older + window)
     return reading.found(session_id, state, bounded=bounded, knows_ttl="ttl" in value)
 
 

@@ -116,15 +116,15 @@ class RedisBackend(RemoteBackend):
     @override
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        exchange, commands = self._connections.thread_pool().exchange, commands_of(op)
+        request, commands = self._connections.thread_pool().request, commands_of(op)
         losses, until = 0, time.monotonic() + PATIENCE
         while commands:
             try:
-                replies = exchange(commands)
+                replies = request(commands)
                 if isinstance(replies[-1], NoScriptError):
-                    return exchange(with_source(op))
+                    return request(with_source(op))
                 if was_not_queued(op, replies):
-                    return [b"OK", exchange(op.commands())]
+                    return [b"OK", request(op.commands())]
                 return replies
             except LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)
@@ -134,15 +134,15 @@ class RedisBackend(RemoteBackend):
     @override
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        exchange, commands = self._connections.aexchange, commands_of(op)
+        request, commands = self._connections.arequest, commands_of(op)
         losses, until = 0, time.monotonic() + PATIENCE
         while commands:
             try:
-                replies = await exchange(commands, alone=losses > 0)
+                replies = await request(commands, alone=losses > 0)
                 if isinstance(replies[-1], NoScriptError):
-                    return await exchange(with_source(op))
+                    return await request(with_source(op))
                 if was_not_queued(op, replies):
-                    return [b"OK", await exchange(op.commands())]
+                    return [b"OK", await request(op.commands())]
                 return replies
             except LOST as error:
                 losses += not isinstance(error, MaxConnectionsError)

@@ -22,7 +22,7 @@ SLACK = 0.1  # by what part of its time an answer may be given less: to set a ti
 MOST_BYTES = 2**20  # of commands after which no others are added: what takes its time holds few others up
 
 
-class _Request(NamedTuple):
+class _Pending(NamedTuple):
     """What a task sends, and waits for."""
 
     sent: bytes
@@ -45,11 +45,11 @@ class PipelineBatcher:
 
     def __init__(self, pool: LoopPool) -> None:
         self._pool = pool
-        self._requests: list[_Request] = []
+        self._pending: list[_Pending] = []
         self._is_open = False
         self._flushes: set[asyncio.Task[None]] = set()
 
-    async def exchange(self, commands: list[Command], alone: bool) -> list[Any]:
+    async def request(self, commands: list[Command], alone: bool) -> list[Any]:
         """Send commands, and return their answers: errors of the server among them.
 
         Args:
@@ -59,9 +59,9 @@ class PipelineBatcher:
         if not alone:
             loop = asyncio.get_running_loop()
             if self._is_open:
-                request = _Request(packed(commands), len(commands), loop.create_future())
-                self._requests.append(request)
-                return await request.answer
+                own = _Pending(packed(commands), len(commands), loop.create_future())
+                self._pending.append(own)
+                return await own.answer
             self._is_open = True
             loop.call_soon(self._close_round)
         connection = await self._pool.acquire()
@@ -79,35 +79,35 @@ class PipelineBatcher:
 
     def _close_round(self) -> None:
         self._is_open = False
-        requests, self._requests = deque(self._requests), []
-        while requests:
-            together, size = deque[_Request](), 0
-            while requests and len(together) < MOST_TOGETHER and size < MOST_BYTES:
-                together.append(requests.popleft())
+        pending, self._pending = deque(self._pending), []
+        while pending:
+            together, size = deque[_Pending](), 0
+            while pending and len(together) < MOST_TOGETHER and size < MOST_BYTES:
+                together.append(pending.popleft())
                 size += len(together[-1].sent)
             task = asyncio.create_task(self._flush(together))
             self._flushes.add(task)
             task.add_done_callback(functools.partial(self._finish, together))
 
-    async def _flush(self, requests: deque[_Request]) -> None:
+    async def _flush(self, pending: deque[_Pending]) -> None:
         """Send what tasks wait for, over one connection, and hand out the answers as they come."""
         connection = await self._pool.acquire()
         healthy = False
         try:
-            live = [each for each in requests if not each.answer.done()]  # some were cancelled meanwhile
-            requests.clear()
-            requests.extend(live)
+            live = [each for each in pending if not each.answer.done()]  # some were cancelled meanwhile
+            pending.clear()
+            pending.extend(live)
             loop, patience = asyncio.get_running_loop(), self._pool.patience
             async with timeout(patience) as limit:
                 since = loop.time()
                 await connection.send_packed_command([b"".join([each.sent for each in live])])
-                while requests:
+                while pending:
                     now = loop.time()
                     if patience is not None and now - since > SLACK * patience:
                         since = now
                         prolong(limit, now + patience)
-                    replies = await _answers(connection, requests[0].replies)
-                    answer = requests.popleft().answer
+                    replies = await _answers(connection, pending[0].replies)
+                    answer = pending.popleft().answer
                     if not answer.done():
                         answer.set_result(replies)
                     if is_left_open(replies):
@@ -116,14 +116,14 @@ class PipelineBatcher:
         finally:
             await self._pool.release(connection, healthy)
 
-    def _finish(self, requests: deque[_Request], task: asyncio.Task[None]) -> None:
+    def _finish(self, pending: deque[_Pending], task: asyncio.Task[None]) -> None:
         """Tell those that have no answer why."""
         self._flushes.discard(task)
         cancelled = RedisConnectionError("the task that sends for others was cancelled")
         error = cancelled if task.cancelled() else task.exception()
         if isinstance(error, asyncio.TimeoutError):
             error = _timed_out()
-        for each in requests:
+        for each in pending:
             if error is not None and not each.answer.done():
                 each.answer.set_exception(copy.copy(error))
 

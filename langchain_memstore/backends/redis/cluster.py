@@ -31,7 +31,7 @@ from langchain_memstore.ops.base import Command, Op
 MOST_REDIRECTIONS = 16  # of one operation, one after the other
 
 
-class Exchange(NamedTuple):
+class Request(NamedTuple):
     """A step: commands that are sent over one connection to a node."""
 
     connections: Connections
@@ -41,11 +41,11 @@ class Exchange(NamedTuple):
 
     def run(self) -> list[Any]:
         """Send them, and return the answers."""
-        return self.connections.thread_pool().exchange(self.commands)
+        return self.connections.thread_pool().request(self.commands)
 
     async def arun(self) -> list[Any]:
         """Send them; the async variant of `run`."""
-        return await self.connections.aexchange(self.commands, self.alone)
+        return await self.connections.arequest(self.commands, self.alone)
 
 
 @dataclass
@@ -136,20 +136,20 @@ class ClusterBackend(RemoteBackend):
         else:
             units = [_Unit(key_slot(_bytes(command[1])), [command]) for command in commands]
         losses, redirections, until = 0, 0, time.monotonic() + PATIENCE
-        while waiting := [unit for unit in units if unit.replies is None]:
+        while unanswered := [unit for unit in units if unit.replies is None]:
             trouble: Exception | None = None
             redirected = False
             try:
                 if self._cluster.is_stale:
                     yield from self._ask_for_slots()
                 groups: dict[Address, list[_Unit]] = defaultdict(list)
-                for unit in waiting:
+                for unit in unanswered:
                     groups[unit.asking or self._cluster.owner(unit.slot)].append(unit)
             except (*LOST, ClusterDownError) as error:
                 trouble, groups = error, {}
             for address, members in groups.items():
                 try:
-                    answers = yield Exchange(self._cluster.node(address), _asked(members), alone=losses > 0)
+                    answers = yield Request(self._cluster.node(address), _asked(members), alone=losses > 0)
                 except LOST as error:
                     trouble = error
                     for unit in members:
@@ -210,7 +210,7 @@ class ClusterBackend(RemoteBackend):
                     at = ClusterCursor(version)
                 page = replace(op, cursor=at.cursor)
                 node = self._cluster.node(masters[at.master].address)
-                moves, *replies = yield Exchange(node, [("CLUSTER", "NODES"), *page.commands()])
+                moves, *replies = yield Request(node, [("CLUSTER", "NODES"), *page.commands()])
                 if (refusal := _refusal(replies)) is not None:
                     raise refusal
             except (*LOST, *FOR_NOW) as error:
@@ -231,7 +231,7 @@ class ClusterBackend(RemoteBackend):
                 yield from self._ask_for_slots()
                 replies: list[Any] = []
                 for master in self._cluster.masters:
-                    replies += yield Exchange(self._cluster.node(master.address), op.commands())
+                    replies += yield Request(self._cluster.node(master.address), op.commands())
                 return replies
             except (*LOST, ClusterDownError) as error:
                 losses += 1
@@ -242,7 +242,7 @@ class ClusterBackend(RemoteBackend):
         trouble: Exception = ClusterDownError("the cluster has no nodes")
         for address in self._cluster.candidates():
             try:
-                (reply,) = yield Exchange(self._cluster.node(address), [("CLUSTER", "SLOTS")])
+                (reply,) = yield Request(self._cluster.node(address), [("CLUSTER", "SLOTS")])
             except LOST as error:
                 trouble = error
                 continue

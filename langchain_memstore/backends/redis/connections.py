@@ -174,14 +174,14 @@ class Connections(Shared):
         make = sentinel_pools if url.startswith(SENTINEL_SCHEMES) else url_pools
         return find_shared(key, lambda: cls(make(url, settings), key))
 
-    async def aexchange(self, commands: list[Command], alone: bool = False) -> list[Any]:
+    async def arequest(self, commands: list[Command], alone: bool = False) -> list[Any]:
         """Send commands over one connection of the running event loop's, and return their answers.
 
         Args:
             commands: What to send.
             alone: Whether they have to have the connection for themselves.
         """
-        return await (await self._loop_connections()).batcher.exchange(commands, alone)
+        return await (await self._loop_connections()).batcher.request(commands, alone)
 
     def thread_pool(self) -> ThreadPool:
         """Return the pool for threads."""

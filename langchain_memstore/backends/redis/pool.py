@@ -62,7 +62,7 @@ class ThreadPool:
         self._idle: list[Any] = []
         self._semaphore = threading.Semaphore(self._pool.max_connections)
 
-    def exchange(self, commands: list[Command]) -> list[Any]:
+    def request(self, commands: list[Command]) -> list[Any]:
         """Send commands over one connection, and return their answers: errors of the server among them."""
         connection = self.acquire()
         healthy = False
@@ -131,7 +131,7 @@ class LoopPool:
     """Lends the connections of a redis-py pool to the tasks of one event loop.
 
     The connections of a pool that nobody else uses stay here, idle, when they are released, and leave it to their user
-    to bound the time of each exchange: redis-py takes a timer for each thing sent and each answer.
+    to bound the time of each request: redis-py takes a timer for each thing sent and each answer.
 
     Args:
         pool: redis-py's pool.
@@ -143,7 +143,7 @@ class LoopPool:
         self._keeps_idle = is_own and type(pool) is AsyncBlockingConnectionPool
         self._idle: list[Any] = []
         self.patience: float | None = pool.connection_kwargs.get("socket_timeout")
-        """How long an exchange may take, in seconds; None: as long as it takes."""
+        """How long a request may take, in seconds; None: as long as it takes."""
         if self._keeps_idle:
             pool.connection_kwargs.update(socket_timeout=None, redis_connect_func=self._log_in)
         self._semaphore = asyncio.Semaphore(pool.max_connections)

@@ -92,7 +92,7 @@ def connection_of(pool: Any) -> Any:
 
 
 async def aconnection_of(pool: Any) -> Any:
-    """Take a connection from a pool; the async face of `connection_of`."""
+    """Take a connection from a pool; the async variant of `connection_of`."""
     if not isinstance(pool, aio.SentinelConnectionPool):
         return await pool.get_connection()
     watched: Any = pool

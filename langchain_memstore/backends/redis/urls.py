@@ -136,7 +136,7 @@ def pool_like(lent: weakref.ref[Any], asynchronous: bool) -> Any:
     """Make a pool with the settings of one that was lent.
 
     Raises:
-        ValueError: Connections of that kind cannot be made for the other face.
+        ValueError: Connections of that kind cannot be made for the other variant.
     """
     pool: Any = lent()
     settings = common_settings(pool.connection_kwargs)
@@ -171,7 +171,7 @@ _COMMON |= {"health_check_interval"}
 
 
 def common_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return those of a connection's settings that both faces understand."""
+    """Return those of a connection's settings that both variants understand."""
     return {name: value for name, value in settings.items() if name in _COMMON or name.startswith("ssl_")}
 
 
