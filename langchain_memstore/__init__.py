@@ -26,11 +26,7 @@ if TYPE_CHECKING:
         ValueDecodeError,
         ValueEncodeError,
     )
-    from langchain_memstore.history import (
-        ChatMessageHistory,
-        LocalChatMessageHistory,
-        RedisChatMessageHistory,
-    )
+    from langchain_memstore.history import ChatMessageHistory, LocalChatMessageHistory, RedisChatMessageHistory
     from langchain_memstore.memstore import Memstore
     from langchain_memstore.models import SearchHit, SessionInfo, Snapshot, Status, SummaryFailure
     from langchain_memstore.runnable import RunnableWithHistory

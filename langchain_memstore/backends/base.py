@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from typing_extensions import override
 
 from langchain_memstore.models import Status
-from langchain_memstore.ops.base import Op
-
-R = TypeVar("R")
+from langchain_memstore.ops.base import Op, R
 
 
 class Backend(Protocol):

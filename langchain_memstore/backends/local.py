@@ -5,17 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.models import Status
-from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.base import Op, R
 from langchain_memstore.ops.state import MOST_SESSIONS, MOST_VALUES, LocalState, Sessions, Values
 from langchain_memstore.options import check_count
-
-R = TypeVar("R")
 
 _shared: dict[str, LocalBackend] = {}
 _shared_lock = threading.Lock()

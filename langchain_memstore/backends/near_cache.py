@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend, BackendWrapper
 from langchain_memstore.backends.outage.session_mirror import SessionMirror
-from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.base import Op, R
 from langchain_memstore.ops.reading import CHANGED, Read
-
-R = TypeVar("R")
 
 OVERLAP = 4  # how many entries to read beyond those that are expected to be new: others may have appended, too
 

@@ -15,12 +15,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.ops.base import Op
-
-R = TypeVar("R")
+from langchain_memstore.ops.base import Op, R
 
 
 class Step(Protocol):

@@ -1,31 +1,4 @@
-"""Moving in and out; see `langchain_memstore.transfer.importers`, whose public path this is."""
+"""Moving in and out: the public path of `langchain_memstore.transfer.importers`."""
 
-from langchain_memstore.transfer.importers import (
-    CommunityLists,
-    Histories,
-    ImportReport,
-    JsonDocuments,
-    JsonDump,
-    JsonLines,
-    Problem,
-    Source,
-    aexport_conversations,
-    aimport_conversations,
-    export_conversations,
-    import_conversations,
-)
-
-__all__ = [
-    "CommunityLists",
-    "Histories",
-    "ImportReport",
-    "JsonDocuments",
-    "JsonDump",
-    "JsonLines",
-    "Problem",
-    "Source",
-    "aexport_conversations",
-    "aimport_conversations",
-    "export_conversations",
-    "import_conversations",
-]
+from langchain_memstore.transfer.importers import *  # noqa: F403
+from langchain_memstore.transfer.importers import __all__ as __all__

@@ -115,11 +115,12 @@ class KeyValueFamily:
         return WorkingMemory(self._backend, self._policy, prefix, ttl)
 
     def _outage_policy(self, on_outage: OnOutage) -> OutagePolicy:
-        from langchain_memstore.kv.outages import LocalInOutage, Raising, check_on_outage
+        from langchain_memstore.kv.outages import OutagePolicy
 
-        check_on_outage(on_outage)
         if on_outage == "raise":
-            return Raising(self._backend)
+            return OutagePolicy(self._backend)
+        if on_outage != "local":
+            raise ValueError(f"on_outage must be 'raise' or 'local', not {on_outage!r}")
         with _lock:
             self._stand_in = self._stand_in or LocalBackend()
-        return LocalInOutage(self._backend, self._stand_in)
+        return OutagePolicy(self._backend, self._stand_in)

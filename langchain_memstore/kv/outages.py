@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.errors import BackendUnavailable
-from langchain_memstore.ops.base import Op
-
-R = TypeVar("R")
+from langchain_memstore.ops.base import Op, R
 
 OnOutage = Literal["raise", "local"]
 
 logger = logging.getLogger(__name__)
 
 
-class LocalInOutage:
-    """Executes operations in the store, and inside the process while that cannot be reached.
+class OutagePolicy:
+    """Executes operations in the store; while that cannot be reached, raises, or executes them inside the process.
 
     The two know nothing of each other: what is promised across processes holds in each process alone then.
 
     Args:
         backend: The store.
-        stand_in: What stands in for it.
+        stand_in: What stands in for it; None: nothing, an outage raises.
     """
 
-    def __init__(self, backend: Backend, stand_in: LocalBackend) -> None:
+    def __init__(self, backend: Backend, stand_in: LocalBackend | None = None) -> None:
         self._backend = backend
         self._stand_in = stand_in
         self._breaker = CircuitBreaker()
 
     def execute(self, op: Op[R]) -> tuple[R, Backend]:
         """Execute an operation, and tell where."""
+        if self._stand_in is None:
+            return self._backend.execute(op), self._backend
         if self._breaker.remaining() <= 0:
             try:
                 return self._came_back(self._backend.execute(op))
@@ -44,6 +44,8 @@ class LocalInOutage:
 
     async def aexecute(self, op: Op[R]) -> tuple[R, Backend]:
         """Execute an operation; the async variant of `execute`."""
+        if self._stand_in is None:
+            return await self._backend.aexecute(op), self._backend
         if self._breaker.remaining() <= 0:
             try:
                 return self._came_back(await self._backend.aexecute(op))
@@ -58,31 +60,3 @@ class LocalInOutage:
     def _went_away(self, error: BackendUnavailable) -> None:
         self._breaker.open()
         logger.warning("locks and limits that may hold in this process alone do so now: %s", error)
-
-
-class Raising:
-    """Executes operations in the store, or raises.
-
-    Args:
-        backend: The store.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def execute(self, op: Op[R]) -> tuple[R, Backend]:
-        """Execute an operation, and tell where."""
-        return self._backend.execute(op), self._backend
-
-    async def aexecute(self, op: Op[R]) -> tuple[R, Backend]:
-        """Execute an operation; the async variant of `execute`."""
-        return await self._backend.aexecute(op), self._backend
-
-
-OutagePolicy = Raising | LocalInOutage
-
-
-def check_on_outage(value: Any) -> None:
-    """Check what to do in an outage."""
-    if value not in ("raise", "local"):
-        raise ValueError(f"on_outage must be 'raise' or 'local', not {value!r}")

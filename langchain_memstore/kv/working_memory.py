@@ -68,11 +68,7 @@ class WorkingMemory:
         self._ttl = None if ttl is None else milliseconds(ttl)
 
     def store(
-        self,
-        conversation_id: str,
-        data: Any,
-        memory_type: str = WORKING,
-        metadata: Mapping[str, Any] | None = None,
+        self, conversation_id: str, data: Any, memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> str:
         """Store a record, in place of what was known.
 
@@ -93,20 +89,13 @@ class WorkingMemory:
         return self.store_many([(conversation_id, data)], memory_type, metadata)[0]
 
     async def astore(
-        self,
-        conversation_id: str,
-        data: Any,
-        memory_type: str = WORKING,
-        metadata: Mapping[str, Any] | None = None,
+        self, conversation_id: str, data: Any, memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> str:
         """Store a record; the async variant of `store`."""
         return (await self.astore_many([(conversation_id, data)], memory_type, metadata))[0]
 
     def store_many(
-        self,
-        items: Iterable[tuple[str, Any]],
-        memory_type: str = WORKING,
-        metadata: Mapping[str, Any] | None = None,
+        self, items: Iterable[tuple[str, Any]], memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> list[str]:
         """Store records of one type, in one round trip.
 
@@ -123,10 +112,7 @@ class WorkingMemory:
         return [key for key, _ in op.items]
 
     async def astore_many(
-        self,
-        items: Iterable[tuple[str, Any]],
-        memory_type: str = WORKING,
-        metadata: Mapping[str, Any] | None = None,
+        self, items: Iterable[tuple[str, Any]], memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> list[str]:
         """Store records of one type; the async variant of `store_many`."""
         op = self._storing(items, memory_type, metadata)
@@ -146,11 +132,7 @@ class WorkingMemory:
         return None if data is None else self._record(data, key, conversation_id, memory_type)
 
     def update(
-        self,
-        conversation_id: str,
-        data: Any,
-        memory_type: str = WORKING,
-        metadata: Mapping[str, Any] | None = None,
+        self, conversation_id: str, data: Any, memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> bool:
         """Replace a record, data and metadata, but for when it was created; its TTL starts anew.
 
@@ -160,11 +142,7 @@ class WorkingMemory:
         return self._backend.execute(self._updating(conversation_id, data, memory_type, metadata))
 
     async def aupdate(
-        self,
-        conversation_id: str,
-        data: Any,
-        memory_type: str = WORKING,
-        metadata: Mapping[str, Any] | None = None,
+        self, conversation_id: str, data: Any, memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> bool:
         """Replace a record; the async variant of `update`."""
         return await self._backend.aexecute(self._updating(conversation_id, data, memory_type, metadata))

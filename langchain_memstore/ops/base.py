@@ -14,6 +14,7 @@ from typing_extensions import override
 from langchain_memstore.ops.state import LocalState
 
 R = TypeVar("R")
+"""What an operation returns."""
 
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
@@ -110,9 +111,9 @@ class Op(ABC, Generic[R]):
         """Return the commands of the pipeline."""
         raise TypeError(f"{type(self).__name__} has no commands")
 
-    @abstractmethod
     def decode(self, reply: Any) -> R:
-        """Make the result of the script's reply, or of the list of the commands' replies."""
+        """Make the result of the script's reply, or of the list of the commands' replies; by default it is that."""
+        return reply  # type: ignore[no-any-return]
 
     @abstractmethod
     def run(self, state: LocalState, now: int) -> R:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.base import Command, InOutage, Op, R
 from langchain_memstore.ops.state import LocalState, Value
-
-R = TypeVar("R")
 
 
 class ValueOp(Op[R]):
@@ -58,10 +56,6 @@ class Get(ValueOp[list[bytes | None]]):
     @override
     def commands(self) -> list[Command]:
         return [("GET", key) for key in self.keys]
-
-    @override
-    def decode(self, reply: list[bytes | None]) -> list[bytes | None]:
-        return reply
 
     @override
     def run(self, state: LocalState, now: int) -> list[bytes | None]:

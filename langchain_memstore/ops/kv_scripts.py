@@ -6,16 +6,14 @@ import os
 import re
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
 from langchain_memstore.errors import BackendError
-from langchain_memstore.ops.base import Argument, Command, InOutage, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp, expiry
 from langchain_memstore.ops.state import LocalState, Value
-
-R = TypeVar("R")
 
 RECENT = 1024  # bytes of recent write ids and results to keep, as in lua/values.lua
 MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/values.lua
@@ -51,6 +49,14 @@ class ValueScript(ValueOp[R]):
         """Do the operation on what the process holds."""
 
 
+class ValueFlag(ValueScript[bool]):
+    """Such an operation that tells whether it did anything."""
+
+    @override
+    def decode(self, reply: int) -> bool:
+        return reply == 1
+
+
 def new_token() -> str:
     """Make the id by which a store knows an operation that is sent again (128 random bits)."""
     return os.urandom(16).hex()
@@ -74,7 +80,7 @@ def record_result(state: LocalState, op: ValueScript[Any], result: str, now: int
 
 
 @dataclass(frozen=True)
-class SetNew(ValueScript[bool]):
+class SetNew(ValueFlag):
     """Set a value that is not there yet, and tell whether it was set. Whoever asks must be sure of the answer, so
     nothing stands in for the store.
 
@@ -99,10 +105,6 @@ class SetNew(ValueScript[bool]):
         return ("" if self.ttl is None else self.ttl, self.data)
 
     @override
-    def decode(self, reply: int) -> bool:
-        return reply == 1
-
-    @override
     def run(self, state: LocalState, now: int) -> bool:
         if find_result(state, self) is not None:
             return True
@@ -115,7 +117,7 @@ class SetNew(ValueScript[bool]):
 
 
 @dataclass(frozen=True)
-class Delete(ValueScript[bool]):
+class Delete(ValueFlag):
     """Delete a value, and tell whether there was one.
 
     Args:
@@ -130,10 +132,6 @@ class Delete(ValueScript[bool]):
 
     keys: tuple[str, str]
     write_id: str = field(default_factory=new_token)
-
-    @override
-    def decode(self, reply: int) -> bool:
-        return reply == 1
 
     @override
     def run(self, state: LocalState, now: int) -> bool:

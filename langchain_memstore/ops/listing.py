@@ -119,24 +119,21 @@ class Stats(Op[list[SessionInfo]]):
 
     @override
     def run(self, state: LocalState, now: int) -> list[SessionInfo]:
-        found = []
-        for keys in self.sessions:
-            if session := state.sessions.find(keys):
-                ttl_ms = session.ttl_ms(now)
-                found.append(
-                    SessionInfo(
-                        session_id=keys.session_id,
-                        messages=len(session.messages),
-                        evicted=session.evicted_count,
-                        turns=session.turns,
-                        total=session.total,
-                        ttl=None if ttl_ms is None else ttl_ms / 1000,
-                        summary=bool(session.summary),
-                        created=_time(session.created),
-                        updated=_time(session.updated),
-                    )
-                )
-        return found
+        return [
+            SessionInfo(
+                session_id=keys.session_id,
+                messages=len(session.messages),
+                evicted=session.evicted_count,
+                turns=session.turns,
+                total=session.total,
+                ttl=None if session.expires is None else (session.expires - now) / 1000,
+                summary=bool(session.summary),
+                created=_time(session.created),
+                updated=_time(session.updated),
+            )
+            for keys in self.sessions
+            if (session := state.sessions.find(keys))
+        ]
 
 
 def _time(milliseconds: int) -> datetime:

@@ -8,23 +8,30 @@ itself is another promise, so nothing stands in for the store; see `kv/lock.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from langchain_memstore.ops.base import Argument, Command, InOutage, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp
-from langchain_memstore.ops.kv_scripts import ValueScript, find_result, record_result
+from langchain_memstore.ops.kv_scripts import ValueFlag, ValueScript, find_result, record_result
 from langchain_memstore.ops.state import LocalState, Value
 
-R = TypeVar("R")
 
-
+@dataclass(frozen=True)
 class LockOp(ValueScript[R]):
-    """An operation on a lock; its write id is the token of whoever asks."""
+    """An operation on a lock.
+
+    Args:
+        keys: The lock; see `ValueScript`.
+        write_id: The token of whoever asks.
+    """
 
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
+
+    keys: tuple[str, str]
+    write_id: str
 
     def has(self, state: LocalState) -> bool:
         """Tell whether the token has the lock."""
@@ -37,24 +44,17 @@ class Acquire(LockOp[int]):
     """Take a lock, where nobody else has it: 0, or the milliseconds for which another will have it (-1: no end).
 
     Args:
-        keys: The lock; see `ValueScript`.
-        write_id: The token.
-        ttl: Milliseconds for which it is state.
+        keys, write_id: See `LockOp`.
+        ttl: Milliseconds for which it is held.
     """
 
     script: ClassVar[Script] = Script("acquire", "values")
 
-    keys: tuple[str, str]
-    write_id: str
     ttl: int
 
     @override
     def values(self) -> tuple[Argument, ...]:
         return (self.ttl,)
-
-    @override
-    def decode(self, reply: int) -> int:
-        return reply
 
     @override
     def run(self, state: LocalState, now: int) -> int:
@@ -69,28 +69,21 @@ class Acquire(LockOp[int]):
 
 
 @dataclass(frozen=True)
-class Extend(LockOp[bool]):
+class Extend(LockOp[bool], ValueFlag):
     """Hold a lock for longer; False where the token has it no more.
 
     Args:
-        keys: The lock; see `ValueScript`.
-        write_id: The token.
+        keys, write_id: See `LockOp`.
         ttl: Milliseconds from now.
     """
 
     script: ClassVar[Script] = Script("extend", "values")
 
-    keys: tuple[str, str]
-    write_id: str
     ttl: int
 
     @override
     def values(self) -> tuple[Argument, ...]:
         return (self.ttl,)
-
-    @override
-    def decode(self, reply: int) -> bool:
-        return reply == 1
 
     @override
     def run(self, state: LocalState, now: int) -> bool:
@@ -129,22 +122,14 @@ class Owns(ValueOp[bool]):
 
 
 @dataclass(frozen=True)
-class GiveUp(LockOp[bool]):
+class GiveUp(LockOp[bool], ValueFlag):
     """Give a lock up, and have its token void from now on; False where the token did not have it.
 
     Args:
-        keys: The lock; see `ValueScript`.
-        write_id: The token.
+        keys, write_id: See `LockOp`.
     """
 
     script: ClassVar[Script] = Script("give_up", "values")
-
-    keys: tuple[str, str]
-    write_id: str
-
-    @override
-    def decode(self, reply: int) -> bool:
-        return reply == 1
 
     @override
     def run(self, state: LocalState, now: int) -> bool:

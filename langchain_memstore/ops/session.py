@@ -5,18 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple
 
 from typing_extensions import override
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Op, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Op, R, Script
 from langchain_memstore.ops.state import LocalState, Session
 from langchain_memstore.ops.write_ids import new_write_id
 from langchain_memstore.window import Bounds, bounded_start
-
-R = TypeVar("R")
 
 
 class SessionKeysOp(Op[R]):
@@ -199,10 +197,6 @@ class Pop(SessionScript[list[bytes]]):
     @override
     def values(self) -> tuple[Argument, ...]:
         return (self.count, b"\n".join(self.turn_starts))
-
-    @override
-    def decode(self, reply: list[bytes]) -> list[bytes]:
-        return reply
 
     @override
     def apply(self, session: Session, now: int) -> list[bytes]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, InOutage, Script
+from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.state import Session
-
-R = TypeVar("R")
 
 
 class SummaryScript(SessionScript[R]):

@@ -11,25 +11,17 @@ import weakref
 from collections.abc import Callable
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.backends.outage.session_mirror import SessionMirror
 from langchain_memstore.backends.steps import Execute, Pause, Steps, run_steps
-from langchain_memstore.errors import (
-    BackendClosed,
-    BackendDenied,
-    BackendError,
-    BackendFull,
-    BackendUnavailable,
-)
-from langchain_memstore.ops.base import Op
+from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
+from langchain_memstore.ops.base import Op, R
 from langchain_memstore.ops.state import LocalState
 from langchain_memstore.options import LayerPolicy
-
-R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 from typing_extensions import override
 
@@ -14,9 +13,7 @@ from langchain_memstore.backends.outage.journal import Sync
 from langchain_memstore.backends.steps import Execute, Steps, arun_steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendUnavailable
 from langchain_memstore.models import Status
-from langchain_memstore.ops.base import Op
-
-R = TypeVar("R")
+from langchain_memstore.ops.base import Op, R
 
 MOST_WAIT = 0.5  # seconds that an operation waits, at the most, for what is replayed before it
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from abc import abstractmethod
-from typing import Any, TypeVar
+from typing import Any
 
 from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError
 from typing_extensions import override
@@ -14,17 +14,10 @@ from typing_extensions import override
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.connections import Connections, Shared
 from langchain_memstore.backends.redis.errors import LOST, REFUSED_LOGIN, translate
-from langchain_memstore.backends.redis.protocol import (
-    commands_of,
-    result_of,
-    was_not_queued,
-    with_source,
-)
+from langchain_memstore.backends.redis.protocol import commands_of, result_of, was_not_queued, with_source
 from langchain_memstore.errors import BackendClosed
 from langchain_memstore.models import Status
-from langchain_memstore.ops.base import Op
-
-R = TypeVar("R")
+from langchain_memstore.ops.base import Op, R
 
 RETRIES = 3  # how often an operation is sent again after its connection was lost
 PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
@@ -38,13 +31,13 @@ class RemoteBackend(Backend):
     sent again, at most three times; each operation is such that this is safe.
 
     Args:
-        shared: What is shared with other backends of the same Redis, and closed with the last of them.
+        shared: How to reach it; what is shared with other backends of the same Redis is closed with the last of them.
     """
 
     def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+        self._shared = shared.home
         self._closed = False
-        shared.retain(self)
+        self._shared.retain(self)
 
     @override
     def __repr__(self) -> str:

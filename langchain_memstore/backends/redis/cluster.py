@@ -10,13 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from redis.crc import key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MovedError,
-    NoScriptError,
-    ResponseError,
-)
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
 from typing_extensions import override
 
 from langchain_memstore.backends.redis.backend import PATIENCE, RemoteBackend, pause

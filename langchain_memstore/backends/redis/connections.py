@@ -265,19 +265,3 @@ class Borrowed(Connections):
             if self._lent_loop() is loop:
                 return self._lent_async
         return await self._twin._loop_connections()
-
-    @override
-    def retain(self, user: object) -> None:
-        self._twin.retain(user)
-
-    @override
-    def release(self, user: object) -> bool:
-        return self._twin.release(user)
-
-    @override
-    def close(self) -> None:
-        self._twin.close()
-
-    @override
-    async def aclose(self) -> None:
-        await self._twin.aclose()

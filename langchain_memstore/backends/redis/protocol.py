@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from hiredis import pack_command
 from redis.exceptions import ExecAbortError, OutOfMemoryError, ResponseError
 
 from langchain_memstore.backends.redis.errors import raise_refusal
-from langchain_memstore.ops.base import Command, Op
-
-R = TypeVar("R")
+from langchain_memstore.ops.base import Command, Op, R
 
 
 def packed(commands: list[Command]) -> bytes:

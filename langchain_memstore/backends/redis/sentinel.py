@@ -27,7 +27,7 @@ _silent = suppress(RedisConnectionError, RedisTimeoutError)
 _asked: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
 
 
-class _SentinelPool(sync.SentinelConnectionPool):
+class SentinelPool(sync.SentinelConnectionPool):
     """A pool that also closes the connections to the sentinels."""
 
     @override
@@ -38,7 +38,7 @@ class _SentinelPool(sync.SentinelConnectionPool):
                 sentinel.connection_pool.disconnect()
 
 
-class _AsyncSentinelPool(aio.SentinelConnectionPool):
+class AsyncSentinelPool(aio.SentinelConnectionPool):
     """A pool that also closes the connections to the sentinels."""
 
     @override
@@ -47,29 +47,6 @@ class _AsyncSentinelPool(aio.SentinelConnectionPool):
         if inuse_connections:
             for sentinel in self.sentinel_manager.sentinels:
                 await sentinel.connection_pool.disconnect()
-
-
-def make_pool(
-    asynchronous: bool,
-    service: str,
-    hosts: list[Address],
-    asked: dict[str, Any],
-    settings: dict[str, Any],
-    is_tls: bool,
-) -> Any:
-    """Make the pool of a service's master. Nothing connects yet.
-
-    Args:
-        asynchronous: For which variant.
-        service: What the sentinels call the service.
-        hosts: Where the sentinels are.
-        asked: How to connect to the sentinels.
-        settings: How to connect to the master.
-        is_tls: Whether that is over TLS.
-    """
-    make_manager: Any = (aio if asynchronous else sync).Sentinel
-    make: Any = _AsyncSentinelPool if asynchronous else _SentinelPool
-    return make(service, make_manager(hosts, sentinel_kwargs=asked), ssl=is_tls, **settings)
 
 
 def connection_of(pool: Any) -> Any:

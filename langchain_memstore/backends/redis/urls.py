@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from langchain_memstore._version import __version__
-from langchain_memstore.backends.redis.sentinel import Address, make_pool
+from langchain_memstore.backends.redis.sentinel import Address, AsyncSentinelPool, SentinelPool
 from langchain_memstore.options import ConnectionOptions, check_count, check_seconds
 
 SERVER_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -193,13 +193,26 @@ def _sentinel_pool(
     settings: dict[str, Any],
     is_tls: bool,
 ) -> Any:
-    """Make the pool of a service's master; see `sentinel.make_pool`."""
+    """Make the pool of a service's master. Nothing connects yet.
+
+    Args:
+        asynchronous: For which variant.
+        service: What the sentinels call the service.
+        hosts: Where the sentinels are.
+        asked: How to connect to the sentinels.
+        settings: How to connect to the master.
+        is_tls: Whether that is over TLS.
+    """
+    make_manager: Any = redis.asyncio.Sentinel if asynchronous else redis.Sentinel
+    make_pool: Any = AsyncSentinelPool if asynchronous else SentinelPool
     patient = _patient(asynchronous)
     del patient["timeout"]  # these pools do not wait; the backend does
-    names = {name: value for name, value in asked.items() if name not in ("host", "port", "db")}
+    asked = {name: value for name, value in asked.items() if name not in ("host", "port", "db")}
     settings = {name: value for name, value in settings.items() if name not in ("host", "port")}
-    settings = {"health_check_interval": HEALTH_CHECK_INTERVAL, **settings, **patient}
-    return make_pool(asynchronous, service, hosts, {**names, "retry": patient["retry"]}, settings, is_tls)
+    manager = make_manager(hosts, sentinel_kwargs={**asked, "retry": patient["retry"]})
+    return make_pool(
+        service, manager, ssl=is_tls, **{"health_check_interval": HEALTH_CHECK_INTERVAL, **settings}, **patient
+    )
 
 
 def _patient(asynchronous: bool) -> dict[str, Any]:
