@@ -69,7 +69,8 @@ _HOMES = {
     ),
     "history": ("ChatMessageHistory", "LocalChatMessageHistory", "RedisChatMessageHistory"),
     "memstore": ("Memstore",),
-    "models": ("SearchHit", "SessionInfo", "Snapshot", "Status", "SummaryFailure"),
+    "display.notebook": ("Snapshot",),  # where it learns to show itself
+    "models": ("SearchHit", "SessionInfo", "Status", "SummaryFailure"),
     "runnable": ("RunnableWithHistory",),
     "settings": ("MemstoreSettings",),
 }

@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_bu
 from typing_extensions import override
 
 from langchain_memstore import display
+from langchain_memstore.display.notebook import shows
 from langchain_memstore.errors import DecryptError, MissingPackage
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.listing import Query
@@ -324,4 +325,4 @@ class Conversation(Shown):
         return display.history_page(self.session_id, snapshot, self._backend.status, self._policy.max_messages, unread)
 
 
-display.shows(Conversation, lambda conversation: conversation._page())
+shows(Conversation, lambda conversation: conversation._page())

@@ -12,6 +12,7 @@ from typing_extensions import Self, Unpack, override
 from langchain_memstore import display
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.factory import LOCAL, backend_of_url
+from langchain_memstore.display.notebook import shows
 from langchain_memstore.history import ChatMessageHistory, RunHistory, compactor_for
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.kv.factories import KeyValueFamily
@@ -301,4 +302,4 @@ class Memstore(KeyValueFamily, Shown):
         await self.aclose()
 
 
-display.shows(Memstore, lambda store: store._page())
+shows(Memstore, lambda store: store._page())

@@ -6,8 +6,7 @@ Formatting alone, without I/O. A `Page` is what is shown; `text` and `html` writ
 """
 
 from langchain_memstore.display.markup import html
-from langchain_memstore.display.notebook import shows
 from langchain_memstore.display.page import Page, Table, history_page, snapshot_page, store_page
 from langchain_memstore.display.plain import message_text, text
 
-__all__ = ["Page", "Table", "history_page", "html", "message_text", "shows", "snapshot_page", "store_page", "text"]
+__all__ = ["Page", "Table", "history_page", "html", "message_text", "snapshot_page", "store_page", "text"]

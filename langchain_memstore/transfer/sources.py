@@ -110,7 +110,7 @@ class JsonDocuments:
         if not session_id:
             return reading.nothing("its key names no session")
         documents, ttls, ttl_ms = [], list[int](), None
-        for key, kept in (yield from self._kept(keys, reading)):
+        for key, kept in (yield from self._read_documents(keys, reading)):
             if kept.value is not None:
                 documents.append((_shown(key), kept.value))
                 ttls += [kept.ttl_ms] if kept.ttl_ms is not None else []
@@ -119,7 +119,7 @@ class JsonDocuments:
             ttl_ms = max(ttls, default=None)
         return reading.found(session_id, SessionDump(messages=tuple(reading.entries(entries)), ttl_ms=ttl_ms))
 
-    def _kept(self, keys: list[bytes], reading: Reading) -> Steps[list[tuple[bytes, Kept]]]:
+    def _read_documents(self, keys: list[bytes], reading: Reading) -> Steps[list[tuple[bytes, Kept]]]:
         try:
             kept = yield Execute(self._backend, ReadDocuments(tuple(keys)))
             return list(zip(keys, kept, strict=True))
@@ -136,7 +136,7 @@ class JsonDocuments:
                 return []
         found: list[tuple[bytes, Kept]] = []
         for key in keys:  # find out which it is
-            found += yield from self._kept([key], reading)
+            found += yield from self._read_documents([key], reading)
         return found
 
 

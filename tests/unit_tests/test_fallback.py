@@ -350,7 +350,7 @@ def test_what_the_store_did_while_the_outage_began_is_seen_once(settled: bool) -
     said = texts(backend.execute(READ).entries)
     assert said == [*map(str, range(40)), "of another thread", "late"]
     backend._mirror.record(late, result)  # as a thread does that was slow to record it
-    backend._controller.catch_up(late)
+    backend._controller.apply_late(late)
     assert texts(backend.execute(READ).entries) == said
     primary.mode = "up"
     settle(backend)

@@ -157,7 +157,7 @@ class OutageController:
             elif self.state is State.REPLAYING:
                 self._go_down(error)
 
-    def catch_up(self, op: Op[Any]) -> None:
+    def apply_late(self, op: Op[Any]) -> None:
         """Do to the stand-in what the store has done, where an outage has begun meanwhile."""
         if op.in_outage == "journal" and op.mirror in ("append", "write"):
             with self._lock:

@@ -58,7 +58,7 @@ class FallbackBackend(BackendWrapper):
             else:
                 self._mirror.record(op, result)
                 if self._controller.state is State.DEGRADED:  # since the operation began
-                    controller.catch_up(op)
+                    controller.apply_late(op)
                 return result
         return run_steps(self._go_on(op))
 
@@ -73,7 +73,7 @@ class FallbackBackend(BackendWrapper):
             else:
                 self._mirror.record(op, result)
                 if self._controller.state is State.DEGRADED:  # since the operation began
-                    controller.catch_up(op)
+                    controller.apply_late(op)
                 return result
         return await arun_steps(self._go_on(op))
 
@@ -106,7 +106,7 @@ class FallbackBackend(BackendWrapper):
                     controller.begin(op, error, self._make_replayer)
                 else:
                     self._mirror.record(op, result)
-                    controller.catch_up(op)
+                    controller.apply_late(op)
                     return result
             elif controller.state is State.REPLAYING and waited < MOST_WAIT:
                 yield PAUSE
