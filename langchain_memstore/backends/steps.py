@@ -1,13 +1,15 @@
 """Flows that both variants share: written once, as a generator of steps, and run by either.
 
-def ping_all(backends: list[Backend]) -> Steps[int]:
-answers = 0
-for backend in backends:
-answers += (yield Execute(backend, Ask(("PING",)))) is not None
-return answers
+    def ping_all(backends: list[Backend]) -> Steps[int]:
+        answers = 0
+        for backend in backends:
+            answers += (yield Execute(backend, Ask(("PING",)))) is not None
+        return answers
 
-run_steps(ping_all(backends))
-await arun_steps(ping_all(backends))
+    run_steps(ping_all(backends))
+    await arun_steps(ping_all(backends))
+
+An error of a step is raised where the step was yielded.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Step(Protocol):
 
 
 Steps = Generator[Step, Any, R]
-"""Yields steps, and is sent what each leads to; an error of a step is raised where it was yielded."""
+"""Yields steps, and is sent what each leads to."""
 
 
 class Execute(NamedTuple):

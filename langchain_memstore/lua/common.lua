@@ -4,7 +4,7 @@
 
 local RECENT = 512 -- bytes of recent write ids and results to keep
 
--- As in ops/results.py: a write id is '<writer>.<number>', and meta has a field for each writer that tells which of its
+-- As in ops/write_ids.py: a write id is '<writer>.<number>', and meta has a field for each writer that tells which of its
 -- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
 local WRITER, NUMBER = string.match(ARGV[1], '^(%x+)%.(%d+)$')
 local SEEN = 'seen:' .. (WRITER or '')

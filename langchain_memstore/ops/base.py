@@ -63,12 +63,9 @@ class Op(ABC, Generic[R]):
     is `run`. Both give the same answer. What backends and wrappers have to know of it beyond that, its class says:
 
         @dataclass(frozen=True)
-        class Rename(SessionScript[bool]):
-            script = Script("rename")         # lua/rename.lua
-            writes = True
-            in_outage = "journal"             # an outage keeps it for the store
-            journal_name = "Rename"           # what it is called in a journal
-            mirror = "write"                  # a `SessionMirror` repeats it on the view that it has
+        class SetTurns(SessionScript[None]):    # which sets writes, in_outage = "journal" and mirror = "write"
+            script = Script("set_turns")        # lua/set_turns.lua
+            journal_name = "SetTurns"           # what it is called in a journal
     """
 
     script: ClassVar[Script | None] = None

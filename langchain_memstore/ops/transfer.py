@@ -157,7 +157,6 @@ class Restore(SummaryScript[Restored]):
 
     @property
     @override
-    @override
     def ttl(self) -> int | None:  # type: ignore[override]
         """Milliseconds until the session expires; None: never."""
         return self.dump.ttl_ms

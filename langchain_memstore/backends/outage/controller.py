@@ -33,12 +33,17 @@ _controllers: weakref.WeakSet[OutageController] = weakref.WeakSet()
 
 
 class State(Enum):
-    """Where an outage stands.
+    """Where an outage stands; docs/architecture.md shows it in time.
 
-    CLOSED ──admits──> HEALTHY ──begin──> DEGRADED <──begin, a replay fails── REPLAYING
-           └─admits, an earlier process left operations─────────────────────>    ^
-                       HEALTHY <─nothing waits─ DEGRADED ──one was replayed──────┘
-    any ──the last user lets go──> CLOSED
+    from        to         when
+    CLOSED      HEALTHY    the first operation opens the journal, which is empty
+    CLOSED      REPLAYING  ... which holds what an earlier process left
+    HEALTHY     DEGRADED   the store cannot be reached
+    DEGRADED    REPLAYING  an operation that waited was replayed
+    REPLAYING   DEGRADED   the store cannot be reached again, or takes no writes
+    both        HEALTHY    nothing waits any more
+    all         CLOSED     the last user lets go
+
     """
 
     CLOSED = "closed"
