@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("langchain_memstore.testing")
+pytest.register_assert_rewrite("langchain_memstore.testing", "support")
 
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 

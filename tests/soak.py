@@ -22,11 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from integration_tests.proxy import SWALLOW, Cut, Proxy
-from integration_tests.servers import COMMANDS, Server
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_memstore import Memstore, codec
+from support.proxy import SWALLOW, Cut, Proxy
+from support.servers import COMMANDS, Server
 
 PROCESSES, THREADS, TASKS = 4, 2, 3
 SESSIONS = 6  # which all writers share

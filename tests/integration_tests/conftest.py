@@ -10,9 +10,8 @@ import redis
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.testing import Execute
-
-from .servers import COMMANDS, FAMILY_RIGHTS, USER, Server
-from .topologies import ClusterOfServers, WatchedServers
+from support.servers import COMMANDS, FAMILY_RIGHTS, USER, Server
+from support.topologies import ClusterOfServers, WatchedServers
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from unit_tests import test_agents, test_agents_disturbed
 
 from langchain_memstore import Memstore
-
-from .servers import Server
+from support.servers import Server
+from unit_tests import test_agents, test_agents_disturbed
 
 pytestmark = test_agents.pytestmark
 

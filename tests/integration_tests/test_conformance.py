@@ -13,8 +13,7 @@ from redis.retry import Retry
 from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.connections import Borrowed, Connections
 from langchain_memstore.testing import BackendConformance, Run
-
-from .servers import PASSWORD, USER, Server, every_server
+from support.servers import PASSWORD, USER, Server, every_server
 
 
 @every_server

@@ -15,7 +15,6 @@ from urllib.parse import quote
 import pytest
 import redis
 import redis.asyncio
-from waiting import wait_until
 
 from langchain_memstore import BackendClosed, BackendError, BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.base import Backend
@@ -25,8 +24,8 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import RegisterTurn
 from langchain_memstore.testing import HOSTILE_IDS, Execute
-
-from .servers import PASSWORD, USER, Server
+from support.servers import PASSWORD, USER, Server
+from support.waiting import wait_until
 
 KEYS = SessionKeys("conversation", "session")
 READ = Read(KEYS, None, refresh=False)

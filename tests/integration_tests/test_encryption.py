@@ -11,17 +11,16 @@ from typing import Any
 
 import pytest
 import redis
-from conversations import converse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from waiting import wait_until
 
 from langchain_memstore import DecryptError, Memstore, RedisChatMessageHistory, RunnableWithHistory
 from langchain_memstore.keys import SessionKeys
-
-from .servers import Server, every_server
+from support.conversations import converse
+from support.servers import Server, every_server
+from support.waiting import wait_until
 
 OLD, NEW = bytes(range(32)), b"\xff" * 32
 SECRET, DIGEST = "word-of-Ada", "digest-of-Ada"

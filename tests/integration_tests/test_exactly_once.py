@@ -19,9 +19,8 @@ from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Pop, RegisterTurn, SetSummary
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
-
-from .proxy import LostReplies, Proxy, RandomCuts
-from .servers import PASSWORD, USER, Server, every_server
+from support.proxy import LostReplies, Proxy, RandomCuts
+from support.servers import PASSWORD, USER, Server, every_server
 
 KEYS = SessionKeys("conversation", "session")
 BOUNDS = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)

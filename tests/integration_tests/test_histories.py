@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from waiting import wait_until
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
+from support.waiting import wait_until
 
 Call = Callable[..., Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import redis
-from conversations import converse
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
 
 from langchain_memstore import BackendError, BackendFull, BackendUnavailable, Memstore
@@ -23,10 +22,10 @@ from langchain_memstore.integrations.importers import (
     export_conversations,
     import_conversations,
 )
-
-from .proxy import Proxy
-from .servers import PASSWORD, USER, Server, every_server
-from .topologies import ClusterOfServers
+from support.conversations import converse
+from support.proxy import Proxy
+from support.servers import PASSWORD, USER, Server, every_server
+from support.topologies import ClusterOfServers
 
 TALK = converse([[1, 0], [2, 1, 0], [0], [0]])
 

@@ -17,9 +17,8 @@ from langchain_memstore.backends.redis.cluster import ClusterBackend
 from langchain_memstore.backends.redis.connections import Borrowed, Connections
 from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.testing import Run, ValueConformance
-
-from .servers import FAMILY_RIGHTS, PASSWORD, USER, Server, every_server
-from .topologies import ClusterOfServers, WatchedServers
+from support.servers import FAMILY_RIGHTS, PASSWORD, USER, Server, every_server
+from support.topologies import ClusterOfServers, WatchedServers
 
 
 def grant(*servers: Server) -> None:

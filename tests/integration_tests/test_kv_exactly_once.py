@@ -15,9 +15,8 @@ from langchain_memstore.ops.kv import Get, Set, Unlink
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, Increment, SetNew, UpdateRecord
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp
 from langchain_memstore.testing import Execute
-
-from .proxy import LostReplies, Proxy, RandomCuts
-from .servers import Server
+from support.proxy import LostReplies, Proxy, RandomCuts
+from support.servers import Server
 
 SPACE = Namespace("conversation", "kv")
 HOUR = 3_600_000

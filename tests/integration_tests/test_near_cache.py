@@ -28,8 +28,7 @@ from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, Set
 from langchain_memstore.ops.summary import Claim, Commit
 from langchain_memstore.testing import BackendConformance, Execute
 from langchain_memstore.window import Bounds
-
-from .servers import Server
+from support.servers import Server
 
 KEYS = SessionKeys("conversation", "session")
 HOUR = 3_600_000

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit_tests import test_openai_agents
 
 from langchain_memstore import Memstore
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
+from unit_tests import test_openai_agents
 
 for name, value in vars(test_openai_agents).items():
     if name.startswith("test_") and name != "test_windows":

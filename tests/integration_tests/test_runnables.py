@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from unit_tests import test_run_view, test_runnable, test_runnable_disturbed, test_runnable_graphs
 
 from langchain_memstore import Memstore
-
-from .servers import Server
+from support.servers import Server
+from unit_tests import test_run_view, test_runnable, test_runnable_disturbed, test_runnable_graphs
 
 for module in test_runnable, test_runnable_disturbed, test_runnable_graphs, test_run_view:
     for name, value in vars(module).items():

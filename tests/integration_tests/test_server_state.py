@@ -24,8 +24,7 @@ from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, Set
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
 
 KEYS = SessionKeys("conversation", "session")
 BOUNDS = Bounds(4, 3, codec.RESULTS, codec.TURN_STARTS)

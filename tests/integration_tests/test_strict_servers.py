@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage
-from waiting import wait_until
 
 from langchain_memstore import (
     BackendDenied,
@@ -32,8 +31,9 @@ from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
 from langchain_memstore.testing import Execute
+from support.servers import PASSWORD, USER, Server, every_server
+from support.waiting import wait_until
 
-from .servers import PASSWORD, USER, Server, every_server
 from .test_encryption import everything
 from .test_server_state import KEYS, TTL, make_session, operations
 

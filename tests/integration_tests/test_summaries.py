@@ -20,9 +20,8 @@ from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import Append, SessionScript
 from langchain_memstore.ops.summary import Claim, Commit, Release
-
-from .servers import Server
-from .worlds import DAY, LEASE, PASS_TIME, LocalWorld, RedisWorld, forking, listing
+from support.servers import Server
+from support.worlds import DAY, LEASE, PASS_TIME, LocalWorld, RedisWorld, forking, listing
 
 Call = Callable[..., Awaitable[Any]]
 

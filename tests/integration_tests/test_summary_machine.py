@@ -36,9 +36,8 @@ from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
-
-from .servers import Server
-from .worlds import DAY, LEASE, LocalWorld, RedisWorld, forking, listing
+from support.servers import Server
+from support.worlds import DAY, LEASE, LocalWorld, RedisWorld, forking, listing
 
 EXAMPLES = int(os.environ.get("MEMSTORE_EXAMPLES", "50"))
 KILLS = int(os.environ.get("MEMSTORE_KILLS", "15"))

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
 
 from langchain_memstore import BackendError, Memstore
-
-from .certificates import Authority
-from .servers import COMMANDS, PASSWORD, USER, Server, admit, free_port
-from .topologies import PATIENCE
+from support.certificates import Authority
+from support.servers import COMMANDS, PASSWORD, USER, Server, admit, free_port
+from support.topologies import PATIENCE
+from support.waiting import wait_until
 
 
 class Tls:

@@ -22,9 +22,8 @@ from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import RegisterTurn
 from langchain_memstore.testing import HOSTILE_IDS, BackendConformance, Execute, Run
-
-from .servers import PASSWORD, USER, Server
-from .topologies import SERVICE, ClusterOfServers, WatchedServers
+from support.servers import PASSWORD, USER, Server
+from support.topologies import SERVICE, ClusterOfServers, WatchedServers
 
 LOGIN = {"username": USER, "password": PASSWORD}
 

@@ -12,12 +12,11 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from rules import openai_objections
 
 from langchain_memstore import BackendFull, BackendUnavailable, Memstore, MessageEncodeError
-
-from .agent_runs import AgentModel, add, agent, call, calls, say, thread, told
-from .runs import SESSION, every_way, said
+from support.agent_runs import AgentModel, add, agent, call, calls, say, thread, told
+from support.rules import openai_objections
+from support.runs import SESSION, every_way, said
 
 PATIENCE = 10  # seconds
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from conversations import Bounds, batches, bounds, converse, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import Field
-from rules import NOT_THE_USER, anthropic_objections, openai_objections
 
 from langchain_memstore import Memstore
 from langchain_memstore.history import ChatMessageHistory
 from langchain_memstore.options import Policy
 from langchain_memstore.prompt import build_prompt
+from support.conversations import Bounds, batches, bounds, converse, turns
+from support.rules import NOT_THE_USER, anthropic_objections, openai_objections
 
 plans = st.lists(turns, min_size=1, max_size=5)
 kinds = st.sampled_from(["pairs", "turns"])

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from clock import Clock
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_memstore import BackendError, BackendUnavailable, LocalChatMessageHistory, Memstore
@@ -22,6 +21,7 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.summary import Claim, Commit, Release
 from langchain_memstore.summaries.compactor import KEPT_FAILURES, WORKERS
+from support.clock import Clock
 
 PATIENCE = 10  # seconds to wait for what happens at once
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conversations import batches, converse
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,8 +39,8 @@ from langchain_memstore.codec.session import SessionCodec
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append, Pop, SetSummary
 from langchain_memstore.options import Policy
-
-from .strategies import MESSAGES, any_values, canonical, messages
+from support.conversations import batches, converse
+from support.strategies import MESSAGES, any_values, canonical, messages
 
 OLD, NEW = bytes(range(32)), b"\xff" * 32
 SECRET = "word-of-Ada"

@@ -17,7 +17,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from langchain_core.messages import AIMessage, HumanMessage
-from waiting import wait_until
 
 from langchain_memstore import (
     BackendClosed,
@@ -40,8 +39,8 @@ from langchain_memstore.ops.summary import Claim, Commit, Release
 from langchain_memstore.ops.transfer import Dump, Expiries, Restore, SessionDump
 from langchain_memstore.testing import BackendConformance
 from langchain_memstore.window import Bounds
-
-from .unsteady import Unsteady, falling_back, made, unsteady
+from support.unsteady import Unsteady, falling_back, made, unsteady
+from support.waiting import wait_until
 
 SESSIONS = [SessionKeys("conversation", session_id) for session_id in ("one", "two", "three")]
 KEYS = SESSIONS[0]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversations import converse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.chat_history import InMemoryChatMessageHistory
@@ -32,8 +31,8 @@ from langchain_memstore.integrations.importers import (
 )
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
-
-from .strategies import MESSAGES, any_text, any_values, canonical, messages
+from support.conversations import converse
+from support.strategies import MESSAGES, any_text, any_values, canonical, messages
 
 pytestmark = pytest.mark.filterwarnings("ignore:The class `InMemoryChatMessageHistory` was deprecated")
 

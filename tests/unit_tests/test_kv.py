@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.stores import BaseStore
@@ -20,6 +19,7 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.kv import KeyValueStore
 from langchain_memstore.ops.kv import Set
 from langchain_memstore.testing import HOSTILE_IDS
+from support.clock import Clock
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from clock import Clock
 
 from langchain_memstore import BackendError, LockLost, LockTaken, Memstore
 from langchain_memstore.backends.local import LocalBackend
+from support.clock import Clock
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from clock import Clock
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_memstore import Memstore
 from langchain_memstore.backends.local import LocalBackend
+from support.clock import Clock
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableLa
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from langchain_memstore import LocalChatMessageHistory, Memstore
-
-from .runs import SESSION, ScriptedModel, every_stream, every_way
+from support.runs import SESSION, ScriptedModel, every_stream, every_way
 
 Factory = Callable[[str], Any]
 

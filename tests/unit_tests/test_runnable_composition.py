@@ -16,8 +16,7 @@ from langgraph.graph import MessagesState, StateGraph
 from pydantic import ValidationError
 
 from langchain_memstore import Memstore, MessageEncodeError, RedisChatMessageHistory, RunnableWithHistory
-
-from .runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
+from support.runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
 
 PROMPT = ChatPromptTemplate.from_messages(
     [("system", "Speak {language}."), MessagesPlaceholder("past"), ("human", "{question}")]

@@ -17,8 +17,7 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_memstore import BackendFull, Memstore, RunnableWithHistory
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.ops.session import Append
-
-from .runs import SESSION, every_stream, every_way, said, streaming
+from support.runs import SESSION, every_stream, every_way, said, streaming
 
 PATIENCE = 10  # seconds
 

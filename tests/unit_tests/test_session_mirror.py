@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -18,6 +17,7 @@ from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary
 from langchain_memstore.window import Bounds
+from support.clock import Clock
 
 BOUNDS = Bounds(5, None, codec.RESULTS, codec.TURN_STARTS)
 WAITING = Bounds(4, None, codec.RESULTS, codec.TURN_STARTS, max_evicted=3)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from langchain_memstore import Memstore, codec
-
-from ..servers import Server
+from support.servers import Server
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "no")  # the kernel has it before the client is told
 

@@ -13,7 +13,6 @@ from secrets import token_hex
 import pytest
 from langchain_core.messages import HumanMessage
 from redis.crc import key_slot
-from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.base import Backend
@@ -27,10 +26,10 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
-
-from ..proxy import Proxy, RandomCuts
-from ..servers import PASSWORD, USER, Server
-from ..topologies import SERVICE, ClusterOfServers, WatchedServers
+from support.proxy import Proxy, RandomCuts
+from support.servers import PASSWORD, USER, Server
+from support.topologies import SERVICE, ClusterOfServers, WatchedServers
+from support.waiting import wait_until
 
 WRITERS = 8
 

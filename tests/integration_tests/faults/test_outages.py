@@ -20,12 +20,12 @@ import redis.asyncio
 from langchain_core.messages import AIMessage, HumanMessage
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, RedisChatMessageHistory
+from support.proxy import SWALLOW, Cut, LostReplies, Proxy, RandomCuts
+from support.servers import PASSWORD, USER, Server
+from support.waiting import wait_until
 
-from ..proxy import SWALLOW, Cut, LostReplies, Proxy, RandomCuts
-from ..servers import PASSWORD, USER, Server
 from .conftest import held, total
 
 OUTAGE = float(os.environ.get("MEMSTORE_OUTAGE", "2.5"))  # seconds

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from readme import README
+
+from support.readme import README
 
 PATIENCE = 20  # seconds to wait for a server to be ready, or to stop
 
