@@ -42,11 +42,6 @@ THANKED = [("human", "Thanks."), ("ai", "You are welcome.")]
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no config there")
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 savers = pytest.mark.parametrize("saver", [None, InMemorySaver], ids=["no checkpointer", "checkpointer"])
 
 

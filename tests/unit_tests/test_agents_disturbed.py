@@ -24,11 +24,6 @@ PATIENCE = 10  # seconds
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no config there")
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 @tool
 def fail() -> str:
     """Fail."""

@@ -77,11 +77,6 @@ def listing() -> Iterator[Listing]:
     listing.open.set()
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 class Watched:
     """A backend that notes the kinds of its operations, and cannot be reached for some."""
 

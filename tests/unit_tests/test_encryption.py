@@ -59,11 +59,6 @@ def texts(messages: list[BaseMessage]) -> list[str]:
 
 
 @pytest.fixture
-def backend() -> LocalBackend:
-    return LocalBackend()
-
-
-@pytest.fixture
 def store(backend: LocalBackend) -> Memstore:
     return Memstore(backend, encryption_keys=[OLD])
 
@@ -183,8 +178,9 @@ def test_a_key_is_bytes_or_base64(write: Callable[[bytes], Any]) -> None:
     Policy(encryption_keys=[Fernet.generate_key(), Fernet.generate_key().decode()])
 
 
+FERNET_KEY = base64.urlsafe_b64encode(OLD)  # the same in every process: it is part of the names of tests
 MALFORMED = ["hunter2", b"hunter2", "", b"", b"hunter2" * 5, "hunter2" * 8, "\ud800hunter2", "é" * 43, 5, None]
-MALFORMED += [bytearray(32), Fernet.generate_key().decode()[1:], "hunter2=" + Fernet.generate_key().decode()]
+MALFORMED += [bytearray(32), FERNET_KEY.decode()[1:], "hunter2=" + FERNET_KEY.decode()]
 MALFORMED += [base64.b64encode(b"hunter2" * 4), base64.b64encode(b"hunter2" * 5)]
 
 
@@ -209,7 +205,7 @@ def test_a_malformed_key_is_refused_by_its_place_and_not_shown(make: Any, key: A
     assert "hunter2" not in shown and "aHVudGVy" not in shown
 
 
-@pytest.mark.parametrize("keys", [[], (), "hunter2", Fernet.generate_key(), {OLD}, 5])
+@pytest.mark.parametrize("keys", [[], (), "hunter2", FERNET_KEY, {OLD}, 5])
 def test_what_is_no_list_of_keys_is_refused(keys: Any) -> None:
     with pytest.raises(ValueError, match=r"^encryption_keys must (hold at least one key|be a list)") as caught:
         Policy(encryption_keys=keys)

@@ -35,11 +35,6 @@ ANSWERS: list[list[Generation]] = [
 ]
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 @pytest.mark.parametrize("answer", ANSWERS)
 async def test_answers_come_back_equal(store: Memstore, answer: list[Generation]) -> None:
     cache = store.cache()

@@ -23,16 +23,6 @@ from support.clock import Clock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Memstore:
-    return Memstore(LocalBackend(clock=clock))
-
-
-@pytest.fixture
 def kv(store: Memstore) -> KeyValueStore:
     return store.kv()
 

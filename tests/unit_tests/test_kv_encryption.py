@@ -20,11 +20,6 @@ SECRET = "hunter2"
 
 
 @pytest.fixture
-def backend() -> LocalBackend:
-    return LocalBackend()
-
-
-@pytest.fixture
 def store(backend: LocalBackend) -> Memstore:
     return Memstore(backend, encryption_keys=[OLD])
 

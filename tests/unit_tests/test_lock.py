@@ -16,16 +16,6 @@ from langchain_memstore.backends.local import LocalBackend
 from support.clock import Clock
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Memstore:
-    return Memstore(LocalBackend(clock=clock))
-
-
 def test_one_at_a_time(store: Memstore) -> None:
     with store.lock("a") as lock:
         assert lock.owned()

@@ -35,11 +35,6 @@ def listing(request: pytest.FixtureRequest) -> Listing:
 
 
 @pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
-@pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every attempt to connect an error."""
 
@@ -99,7 +94,11 @@ def test_clients_are_borrowed() -> None:
         store.close()
 
 
-@pytest.mark.parametrize("clients", [{}, {"redis_client": "redis://h"}, {"async_client": redis.Redis(port=1)}], ids=str)
+@pytest.mark.parametrize(
+    "clients",
+    [{}, {"redis_client": "redis://h"}, {"async_client": redis.Redis(port=1)}],
+    ids=["none", "a URL", "a sync one"],
+)
 def test_what_is_no_client_is_refused(clients: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="client"):
         Memstore.from_client(**clients)
@@ -119,6 +118,7 @@ def test_it_shows_itself(store: Memstore) -> None:
     assert store.status == Status(backend="local", degraded=False, pending=0, since=None)
 
 
+@pytest.mark.usefixtures("passing_time")
 def test_a_listing_tells_what_is_known(store: Memstore, listing: Listing) -> None:
     before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
     history = store.history("s", max_messages=2, ttl=60)

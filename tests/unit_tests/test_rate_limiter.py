@@ -16,18 +16,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_memstore import Memstore
-from langchain_memstore.backends.local import LocalBackend
 from support.clock import Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Memstore:
-    return Memstore(LocalBackend(clock=clock))
 
 
 async def test_a_moving_window(store: Memstore, clock: Clock) -> None:

@@ -23,11 +23,6 @@ from support.runs import SESSION, ScriptedModel, every_stream, every_way, said, 
 CALL = {"name": "add", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 @every_way
 async def test_a_conversation_goes_on(store: Memstore, way: Any) -> None:
     model = ScriptedModel(answers=["Hello Ada.", "You are Ada."])

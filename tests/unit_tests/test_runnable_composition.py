@@ -24,11 +24,6 @@ PROMPT = ChatPromptTemplate.from_messages(
 KEYS = {"input_messages_key": "question", "history_messages_key": "past"}
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 @every_way
 async def test_a_prompt_inside(store: Memstore, way: Any) -> None:
     model = ScriptedModel(answers=["Bonjour.", "Ada."])

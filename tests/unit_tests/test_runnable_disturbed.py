@@ -26,11 +26,6 @@ if_asked = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 def full() -> Memstore:
     """A store that answers reads, and has no memory left for appends."""
 
@@ -113,6 +108,7 @@ async def test_tasks_on_one_session(store: Memstore) -> None:
 @pytest.mark.parametrize("keys", [{}, {"input_messages_key": "messages"}], ids=["list", "dict"])
 @pytest.mark.parametrize("end", ["clear", "lapse"])
 @every_way
+@pytest.mark.usefixtures("passing_time")
 async def test_the_session_ends_during_a_run(store: Memstore, way: Any, end: str, keys: Any) -> None:
     """What was there stays gone, and the run's own messages start the new conversation."""
 

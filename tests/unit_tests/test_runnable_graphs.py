@@ -35,11 +35,6 @@ from support.runs import SESSION, ScriptedModel, every_stream, every_way, said
 KEY = {"input_messages_key": "messages"}
 
 
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 @tool
 def add(a: int, b: int) -> int:
     """Add two numbers."""

@@ -50,11 +50,6 @@ def search(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
 
 
 @pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
-@pytest.fixture
 def trip(store: Memstore) -> ChatMessageHistory:
     history = store.history("trip")
     history.add_messages(TRIP)
