@@ -1,4 +1,4 @@
-"""What LangChain sees: histories in Redis, through both faces."""
+"""What LangChain sees: histories in Redis, through both variants."""
 
 from __future__ import annotations
 

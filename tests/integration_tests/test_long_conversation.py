@@ -96,7 +96,7 @@ def test_every_prompt_is_accepted_and_every_message_summarised(
         check_summarised(history, summarizer)
 
 
-async def test_the_async_face_does_the_same(options: dict[str, Any], summarizer: Summarizer) -> None:
+async def test_the_async_variant_does_the_same(options: dict[str, Any], summarizer: Summarizer) -> None:
     async with Memstore.from_url(**options, window="turns") as store:
         history = store.history("session")
         for turn in TURNS:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
-from langchain_memstore import Memstore
-from support.servers import Server
 from unit_tests import test_run_view, test_runnable, test_runnable_disturbed, test_runnable_graphs
 
 for module in test_runnable, test_runnable_disturbed, test_runnable_graphs, test_run_view:
@@ -15,10 +9,3 @@ for module in test_runnable, test_runnable_disturbed, test_runnable_graphs, test
         if name.startswith("test_") or name == "factory":
             assert name not in globals(), f"{name} is there twice, and would be run once"
             globals()[name] = value
-
-
-@pytest.fixture
-async def store(server: Server) -> AsyncIterator[Memstore]:
-    async with Memstore.from_url(server.url) as store:
-        yield store
-        store.close()

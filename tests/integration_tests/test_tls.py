@@ -52,7 +52,7 @@ def tls(tmp_path: Path) -> Iterator[Tls]:
 
 
 async def use(url: str) -> None:
-    """Write and read through both faces."""
+    """Write and read through both variants."""
     async with Memstore.from_url(url, fallback=False) as store:
         history = store.history("session")
         history.add_user_message("over TLS")

@@ -159,7 +159,7 @@ def test_what_cannot_fit_is_shown_all_the_same_with_one_warning(
     assert "'session'" in warnings(caplog)[0] and "max_tokens=100" in warnings(caplog)[0]
 
 
-async def test_the_async_face_cuts_and_warns_the_same(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_async_variant_cuts_and_warns_the_same(caplog: pytest.LogCaptureFixture) -> None:
     kept = history(max_tokens=10)
     await kept.aadd_messages([HumanMessage("hi"), AIMessage("x" * 4000)])
     assert [message.type for message in await kept.aget_messages()] == ["ai"]

@@ -322,11 +322,12 @@ async def _areads(name: str, history: Any, store: Memstore) -> Any:
 
 @pytest.mark.parametrize("on_corrupt", ["skip", "raise"])
 @pytest.mark.parametrize(
-    ("name", "face"), [(name, face) for name in READS for face in ("sync", "async") if (name, face) != ("str", "async")]
+    ("name", "variant"),
+    [(name, variant) for name in READS for variant in ("sync", "async") if (name, variant) != ("str", "async")],
 )
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 async def test_what_cannot_be_opened_raises_and_changes_nothing(
-    backend: LocalBackend, options: dict[str, Any], name: str, on_corrupt: Any, face: str
+    backend: LocalBackend, options: dict[str, Any], name: str, on_corrupt: Any, variant: str
 ) -> None:
     summaries = {"summarizer": lambda previous, messages: "new", "summarize": "manual", "summarize_every": 1}
     good = Memstore(backend, encryption_keys=[OLD], max_messages=2, **summaries).history("s")
@@ -336,7 +337,7 @@ async def test_what_cannot_be_opened_raises_and_changes_nothing(
     store = Memstore(backend, on_corrupt=on_corrupt, **summaries, **options)
     expected = "encrypted with a key that is not among encryption_keys" if options else "is encrypted; pass"
     with pytest.raises(DecryptError, match=rf"session 's'.* its (entry \d|summary) .*{expected}") as caught:
-        await _areads(name, store.history("s"), store) if face == "async" else READS[name](store.history("s"), store)
+        await _areads(name, store.history("s"), store) if variant == "async" else READS[name](store.history("s"), store)
     assert not isinstance(caught.value, MessageDecodeError) and isinstance(caught.value, MemstoreError)
     after = good.snapshot()
     assert replace(after, ttl=None, total=0) == replace(before, ttl=None, total=0)

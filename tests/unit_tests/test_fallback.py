@@ -356,7 +356,7 @@ def test_what_the_store_did_while_the_outage_began_is_seen_once(settled: bool) -
     assert texts(primary.backend.execute(READ).entries) == [*map(str, range(40)), "late", "of another thread"]
 
 
-def test_both_faces_share_one_journal_that_is_replayed_once() -> None:
+def test_both_variants_share_one_journal_that_is_replayed_once() -> None:
     primary, backend = unsteady()
 
     async def talk() -> None:
@@ -375,15 +375,14 @@ def test_both_faces_share_one_journal_that_is_replayed_once() -> None:
     assert texts(primary.backend.execute(READ).entries) == [f"async {number}" for number in range(41)]
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
-def test_closing_replays_what_waits(face: str) -> None:
+def test_closing_replays_what_waits(variant: str) -> None:
     primary = Unsteady(LocalBackend())
     backend = falling_back(primary, breaker=None)  # which tries again too late
     primary.mode = "down"
     for number in range(5):
         backend.execute(append(str(number)))
     primary.mode = "up"
-    if face == "sync":
+    if variant == "sync":
         backend.close()
     else:
         asyncio.run(backend.aclose())

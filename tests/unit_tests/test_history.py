@@ -1,4 +1,4 @@
-"""Histories: the whole face that LangChain and applications see, sync and async."""
+"""Histories: everything that LangChain and applications see, sync and async."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, now: l
     assert history.search("human") == [message for message in TALK if isinstance(message, HumanMessage)]
 
 
-async def test_the_async_face_does_the_same(store: Memstore, other: Memstore) -> None:
+async def test_the_async_variant_does_the_same(store: Memstore, other: Memstore) -> None:
     make_session(store)
     make_session(store, "t")
     exported: AsyncIterator[bytes] = aexport_conversations(store, "[st]")

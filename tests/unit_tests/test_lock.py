@@ -220,7 +220,7 @@ def test_a_block_may_end_in_another_thread(store: Memstore) -> None:
         pass
 
 
-def test_one_object_serves_both_faces(store: Memstore) -> None:
+def test_one_object_serves_both_variants(store: Memstore) -> None:
     lock = store.lock("a")
 
     async def hold() -> bool:

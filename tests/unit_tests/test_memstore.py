@@ -22,14 +22,14 @@ from langchain_memstore.ops.listing import Scan, ScanPage
 Listing = Callable[..., list[SessionInfo]]
 
 
-@pytest.fixture(params=["sync", "async"])
-def listing(request: pytest.FixtureRequest) -> Listing:
-    """Lists the sessions of a store through one of the two faces."""
+@pytest.fixture
+def listing(variant: str) -> Listing:
+    """Lists the sessions of a store through one of the two variants."""
 
     async def of_async(store: Memstore, *args: str) -> list[SessionInfo]:
         return [info async for info in store.asessions(*args)]
 
-    if request.param == "sync":
+    if variant == "sync":
         return lambda store, *args: list(store.sessions(*args))
     return lambda store, *args: asyncio.run(of_async(store, *args))
 

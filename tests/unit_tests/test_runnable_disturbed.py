@@ -87,11 +87,11 @@ async def test_abatch_on_one_session(store: Memstore) -> None:
     assert_all_turns(store)
 
 
-@pytest.mark.parametrize("face", ["invoke", "stream"])
-def test_threads_on_one_session(store: Memstore, face: str) -> None:
+@pytest.mark.parametrize("method", ["invoke", "stream"])
+def test_threads_on_one_session(store: Memstore, method: str) -> None:
     chain = RunnableWithHistory(meeting(8), store.history)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda question: list(getattr(chain, face)(question, SESSION)), QUESTIONS))
+        list(threads.map(lambda question: list(getattr(chain, method)(question, SESSION)), QUESTIONS))
     assert_all_turns(store)
 
 
@@ -305,8 +305,8 @@ class Hanging:
 
 
 @if_asked
-@pytest.mark.parametrize("face", ["ainvoke", "astream"])
-async def test_cancelling(store: Memstore, face: str, save_input: bool, kept: Any) -> None:
+@pytest.mark.parametrize("method", ["ainvoke", "astream"])
+async def test_cancelling(store: Memstore, method: str, save_input: bool, kept: Any) -> None:
     model = Hanging()
     chain = RunnableWithHistory(model.runnable, store.history, save_input_on_error=save_input)
 
@@ -314,7 +314,7 @@ async def test_cancelling(store: Memstore, face: str, save_input: bool, kept: An
         async for _ in chain.astream("hi", SESSION):
             pass
 
-    task = asyncio.create_task(run() if face == "astream" else chain.ainvoke("hi", SESSION))
+    task = asyncio.create_task(run() if method == "astream" else chain.ainvoke("hi", SESSION))
     await model.begins()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -189,7 +189,7 @@ def test_arguments_of_a_store_are_checked_when_it_is_called(
 
 
 @BAD_ARGUMENTS
-def test_arguments_of_the_async_face_of_a_store_are_checked_when_it_is_called(
+def test_arguments_of_the_async_variant_of_a_store_are_checked_when_it_is_called(
     store: Memstore, arguments: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named):
@@ -257,7 +257,7 @@ def test_hits_come_as_conversations_are_read(recording: Recording) -> None:
         assert recording.done.count("ReadEntries") == sessions_read
 
 
-async def test_hits_of_the_async_face_come_as_conversations_are_read(recording: Recording) -> None:
+async def test_hits_of_the_async_variant_come_as_conversations_are_read(recording: Recording) -> None:
     hits = Memstore(recording).asearch("hello")
     assert recording.done == []
     for sessions_read in (1, 1, 2, 2, 3, 3):
