@@ -10,6 +10,7 @@ import pytest
 
 from langchain_memstore import Memstore
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.kv import KeyValueStore
 from langchain_memstore.testing import Run
 from support.clock import Clock
 from support.variants import Call, VariantOf, call_async, call_sync
@@ -37,6 +38,12 @@ def backend(clock: Clock) -> LocalBackend:
 def store(backend: LocalBackend) -> Memstore:
     """A store in the process; modules whose stores have options override it."""
     return Memstore(backend)
+
+
+@pytest.fixture
+def kv(store: Memstore) -> KeyValueStore:
+    """The values of `store`."""
+    return store.kv()
 
 
 @pytest.fixture(params=["sync", "async"])

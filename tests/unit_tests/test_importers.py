@@ -31,6 +31,7 @@ from langchain_memstore.integrations.importers import (
 )
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
+from support.clock import Clock
 from support.conversations import converse
 from support.strategies import MESSAGES, any_text, any_values, canonical, messages
 
@@ -41,18 +42,13 @@ PLAIN = {"session_id": "s", "messages": [message_to_dict(message) for message in
 
 
 @pytest.fixture
-def now() -> list[float]:
-    return [1_800_000_000.0]
+def store(clock: Clock) -> Memstore:
+    return Memstore(LocalBackend(clock=clock), summarize="manual", max_messages=6)
 
 
 @pytest.fixture
-def store(now: list[float]) -> Memstore:
-    return Memstore(LocalBackend(clock=lambda: now[0]), summarize="manual", max_messages=6)
-
-
-@pytest.fixture
-def other(now: list[float]) -> Memstore:
-    return Memstore(LocalBackend(clock=lambda: now[0]), max_messages=4, ttl=60)
+def other(clock: Clock) -> Memstore:
+    return Memstore(LocalBackend(clock=clock), max_messages=4, ttl=60)
 
 
 def lines(*values: Any) -> JsonLines:
@@ -77,9 +73,9 @@ def make_session(store: Memstore, session_id: str = "s") -> None:
 # Out and in again
 
 
-def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, now: list[float]) -> None:
+def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, clock: Clock) -> None:
     make_session(store)
-    now[0] += 1000.25
+    clock.now += 1000.25
     report = import_conversations(other, JsonLines(io.BytesIO(b"".join(export_conversations(store)))))
     assert report == ImportReport(imported=1, messages=len(TALK), waiting=report.waiting)
     assert report.complete and report.waiting > 0

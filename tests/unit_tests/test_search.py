@@ -23,6 +23,7 @@ from langchain_memstore.history import ChatMessageHistory
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.session import Append
 from langchain_memstore.options import Policy
+from support.clock import Clock
 
 R = TypeVar("R")
 
@@ -270,18 +271,17 @@ def test_no_more_is_read_than_the_limit_asks_for(recording: Recording, search: C
     assert recording.done.count("ReadEntries") == 1
 
 
-def test_searching_keeps_no_session_alive(search: Callable[..., list[Any]]) -> None:
-    now = [1000.0]
-    backend = LocalBackend(max_sessions=2, clock=lambda: now[0])
+def test_searching_keeps_no_session_alive(search: Callable[..., list[Any]], clock: Clock) -> None:
+    backend = LocalBackend(max_sessions=2, clock=clock)
     store = Memstore(backend, ttl=100)
     for name in ("first", "second"):
         store.history(name).add_message(HumanMessage("hello"))
-    now[0] += 90
+    clock.now += 90
     assert len(search(store.history("first"), "hello")) == len(search(store, "hello", match="first")) == 1
     assert [info.ttl for info in store.sessions()] == [10, 10]
     store.history("third").add_message(HumanMessage("hello"))  # takes the place of the one that was used least recently
     assert {hit.session_id for hit in search(store, "hello")} == {"second", "third"}
-    now[0] += 11
+    clock.now += 11
     assert {hit.session_id for hit in search(store, "hello")} == {"third"}
 
 
