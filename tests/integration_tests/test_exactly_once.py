@@ -19,7 +19,7 @@ from langchain_memstore.window import Bounds
 from support.proxy import LostReplies, Proxy, RandomCuts
 from support.servers import Server, every_server
 from support.variants import VariantOf
-from support.ways import WAYS
+from support.ways import borrowed_client, own_connections
 
 KEYS = SessionKeys("conversation", "session")
 BOUNDS = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
@@ -29,11 +29,11 @@ PAIRS = [(b'{"type":"human","data":"%d"}' % number, b'{"type":"ai","data":"%d"}'
 MakeBackend = Callable[[int], Backend]
 
 
-@pytest.fixture(params=["url", "client"])
+@pytest.fixture(params=[own_connections, borrowed_client()], ids=["own connections", "bare client"])
 def make_backend(request: pytest.FixtureRequest, server: Server, run: Run) -> Iterator[MakeBackend]:
     """Makes a backend that reaches the server through another port, and closes it after the test."""
     with ExitStack() as stack:
-        yield lambda port: stack.enter_context(WAYS[request.param](server.through(port), run))
+        yield lambda port: stack.enter_context(request.param(server.through(port), run))
 
 
 def converse(execute: Execute) -> None:

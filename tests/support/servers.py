@@ -30,6 +30,10 @@ FAMILY_RIGHTS = re.search(r"^ACL SETUSER memstore (~memory.*)$", README, re.MULT
 """What the key-value family needs as well."""
 
 
+DURABLE = ("--appendonly", "yes", "--appendfsync", "no")
+"""Options of a server that loses nothing when it is killed: the kernel has a write before the client is answered."""
+
+
 class Reachable(NamedTuple):
     """What can be reached.
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from langchain_memstore import Memstore
-from support.servers import Server
-
-DURABLE = ("--appendonly", "yes", "--appendfsync", "no")  # the kernel has it before the client is told
+from support.servers import DURABLE, Server
 
 
 @pytest.fixture
