@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""The settings of all tests; their fixtures are in `support.fixtures`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("langchain_memstore.testing")
+pytest.register_assert_rewrite("langchain_memstore.testing", "support")
+
+pytest_plugins = ["support.fixtures"]
 
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 

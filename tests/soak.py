@@ -22,16 +22,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from integration_tests.proxy import SWALLOW, Cut, Proxy
-from integration_tests.servers import COMMANDS, Server
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_memstore import Memstore, codec
+from support.proxy import SWALLOW, Cut, Proxy
+from support.servers import COMMANDS, DURABLE, Server
 
 PROCESSES, THREADS, TASKS = 4, 2, 3
 SESSIONS = 6  # which all writers share
 PAUSE = 0.01  # seconds between two turns of a writer
-DURABLE = ("--appendonly", "yes", "--appendfsync", "no")  # the kernel has it before the writer is told
 
 
 class Line:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import redis
 
+from langchain_memstore import Memstore
 from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.testing import Execute
-
-from .servers import COMMANDS, FAMILY_RIGHTS, USER, Server
-from .topologies import ClusterOfServers, WatchedServers
+from support.servers import COMMANDS, Server, grant
+from support.topologies import ClusterOfServers, WatchedServers
+from support.variants import VariantOf
+from support.ways import own_connections
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +54,9 @@ def admin(server: Server) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def family_server(server: Server, admin: redis.Redis) -> Server:
+def family_server(server: Server) -> Server:
     """The server, whose user may do what the key-value family needs, and no more."""
-    admin.execute_command("ACL", "SETUSER", USER, *FAMILY_RIGHTS)
+    grant(server)
     return server
 
 
@@ -102,13 +104,22 @@ def watched(running_watched: WatchedServers) -> WatchedServers:
     return running_watched
 
 
-@pytest.fixture(params=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> Iterator[Callable[[Backend], Execute]]:
-    """Chooses a face of a backend, by which operations are executed."""
-    if request.param == "sync":
-        yield lambda backend: backend.execute
-        return
-    loop = asyncio.new_event_loop()
-    yield lambda backend: lambda op: loop.run_until_complete(backend.aexecute(op))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+@pytest.fixture
+def backend(server: Server) -> Iterator[RedisBackend]:
+    """A backend on the server, as the user with few rights."""
+    with own_connections(server) as backend:
+        yield backend
+
+
+@pytest.fixture
+def execute(backend: Backend, variant_of: VariantOf) -> Execute:
+    """The variant under test of `backend`."""
+    return variant_of(backend)
+
+
+@pytest.fixture
+async def store(server: Server) -> AsyncIterator[Memstore]:
+    """A store on the server; modules whose stores have options override it."""
+    async with Memstore.from_url(server.url) as store:
+        yield store
+        store.close()

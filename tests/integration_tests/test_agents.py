@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
 from unit_tests import test_agents, test_agents_disturbed
-
-from langchain_memstore import Memstore
-
-from .servers import Server
 
 pytestmark = test_agents.pytestmark
 
@@ -18,10 +11,3 @@ for module in test_agents, test_agents_disturbed:
         if name.startswith("test_"):
             assert name not in globals(), f"{name} is there twice, and would be run once"
             globals()[name] = value
-
-
-@pytest.fixture
-async def store(server: Server) -> AsyncIterator[Memstore]:
-    async with Memstore.from_url(server.url) as store:
-        yield store
-        store.close()

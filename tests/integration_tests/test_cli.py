@@ -15,16 +15,15 @@ from typing import Any
 
 import pytest
 import redis
-from conversations import converse
 from langchain_core.messages import HumanMessage
-from waiting import wait_until
 
 from langchain_memstore import Memstore
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.transfer import Restore, SessionDump
-
-from .servers import PASSWORD, USER, Server, every_server
-from .test_server_state import dump
+from support.contents import dump
+from support.conversations import converse
+from support.servers import PASSWORD, USER, Server, every_server
+from support.waiting import wait_until
 
 TALK = converse([[1, 0], [2, 1, 0], [0]])
 COMMAND = [sys.executable, "-W", "error", "-m", "langchain_memstore.cli"]

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import redis
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from readme import table
 
 from langchain_memstore import BackendUnavailable, Memstore, MemstoreSettings
 from langchain_memstore.kv import local_redis
-
-from .servers import Server
+from support.readme import table
+from support.servers import Server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))

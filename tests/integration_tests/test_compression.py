@@ -15,17 +15,16 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from conversations import Bounds, batches, bounds, converse
 from hypothesis import HealthCheck, given, settings
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, message_to_dict
-from waiting import wait_until
 
 from langchain_memstore import Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.codec.compression import is_compressed
 from langchain_memstore.doctor import examine
 from langchain_memstore.integrations.openai_agents import MemstoreSession
-
-from .servers import Server, every_server
+from support.conversations import Bounds, batches, bounds, converse
+from support.servers import Server, every_server
+from support.waiting import wait_until
 
 KEY = bytes(range(32))
 WAYS: list[dict[str, Any]] = [{}, {"compress_above": 200}, {"encryption_keys": [KEY]}]

@@ -16,12 +16,11 @@ import pytest
 import redis
 import redis.asyncio
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
-
-from .servers import PASSWORD, USER, Server
+from support.servers import PASSWORD, USER, Server
+from support.waiting import wait_until
 
 BATCHES = 25
 

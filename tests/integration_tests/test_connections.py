@@ -15,23 +15,20 @@ from urllib.parse import quote
 import pytest
 import redis
 import redis.asyncio
-from waiting import wait_until
 
 from langchain_memstore import BackendClosed, BackendError, BackendUnavailable, Memstore, RedisChatMessageHistory
-from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import RegisterTurn
-from langchain_memstore.testing import HOSTILE_IDS, Execute
-
-from .servers import PASSWORD, USER, Server
+from langchain_memstore.testing import HOSTILE_IDS
+from support.servers import PASSWORD, USER, Server
+from support.variants import VariantOf
+from support.waiting import wait_until
 
 KEYS = SessionKeys("conversation", "session")
 READ = Read(KEYS, None, refresh=False)
-
-Face = Callable[[Backend], Execute]
 
 
 def write(store: Memstore) -> int:
@@ -57,34 +54,36 @@ def test_making_a_store_or_a_history_does_no_io(monkeypatch: pytest.MonkeyPatch,
         write(Memstore.from_url(server.url))
 
 
-def test_a_dead_port_is_told_at_once(face: Face) -> None:
+def test_a_dead_port_is_told_at_once(variant_of: VariantOf) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     backend = RedisBackend(Connections.of_url(f"redis://127.0.0.1:{port}"))
     start = time.monotonic()
     with pytest.raises(BackendUnavailable, match="cannot be reached"):
-        face(backend)(READ)
+        variant_of(backend)(READ)
     assert time.monotonic() - start < 1
     backend.close()
 
 
-def test_a_server_that_never_answers_is_given_up(face: Face) -> None:
+def test_a_server_that_never_answers_is_given_up(variant_of: VariantOf) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:  # which accepts nothing
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
         backend = RedisBackend(Connections.of_url(url, socket_timeout=0.1))
         start = time.monotonic()
         with pytest.raises(BackendUnavailable, match="cannot be reached"):
-            face(backend)(READ)
+            variant_of(backend)(READ)
         assert 0.1 <= time.monotonic() - start < 2
         backend.close()
 
 
-def test_a_refused_password_is_told_at_once_and_to_nobody(server: Server, face: Face, admin: redis.Redis) -> None:
+def test_a_refused_password_is_told_at_once_and_to_nobody(
+    server: Server, variant_of: VariantOf, admin: redis.Redis
+) -> None:
     secret = "not/the p@ssword"
     url = server.url.replace(PASSWORD, quote(secret, safe=""))
     backend = RedisBackend(Connections.of_url(url))
     with pytest.raises(BackendError, match="the login was refused") as caught:
-        face(backend)(READ)
+        variant_of(backend)(READ)
     assert not isinstance(caught.value, BackendUnavailable)
     assert admin.info("stats")["total_connections_received"] == 1 + 1  # the admin's
     told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(backend)
@@ -116,10 +115,10 @@ async def test_a_unix_socket(server: Server) -> None:
         assert [history.turns, await history.aregister_turn()] == [2, 3]
 
 
-def test_a_server_that_was_away_is_found_again(start_server: Callable[..., Server], face: Face) -> None:
+def test_a_server_that_was_away_is_found_again(start_server: Callable[..., Server], variant_of: VariantOf) -> None:
     server = start_server()
     backend = RedisBackend(Connections.of_url(server.open_url))
-    execute = face(backend)
+    execute = variant_of(backend)
     assert execute(RegisterTurn(KEYS, None)) == 1
     server.kill()
     with pytest.raises(BackendUnavailable):
@@ -147,13 +146,12 @@ async def test_connections_that_the_server_has_closed_meanwhile_are_made_anew(
 
 
 @pytest.mark.skipif(not hasattr(redis.asyncio.Connection, "mark_for_reconnect"), reason="redis-py 8 marks connections")
-@pytest.mark.parametrize("face", ["sync", "async"])
-async def test_a_connection_that_is_marked_is_made_anew(server: Server, admin: redis.Redis, face: str) -> None:
+async def test_a_connection_that_is_marked_is_made_anew(server: Server, admin: redis.Redis, variant: str) -> None:
     """As redis-py does it when a server says that it moves."""
     async with Memstore.from_url(server.url, fallback=False) as store:
         connections = store._backend._connections
         for number in range(1, 4):
-            if face == "sync":
+            if variant == "sync":
                 assert write(store) == number
                 taken = connections.thread_pool().acquire()
                 taken.mark_for_reconnect()

@@ -22,8 +22,7 @@ from langchain_memstore.ops.reading import Read, SessionView
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.window import Bounds
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
 
 HOUR = 3_600_000
 SESSIONS = [SessionKeys("conversation", session_id) for session_id in ("one", "two")]

@@ -11,8 +11,7 @@ import redis
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_memstore import Memstore
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
 
 
 @every_server

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 import redis
-from conversations import converse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from waiting import wait_until
 
 from langchain_memstore import DecryptError, Memstore, RedisChatMessageHistory, RunnableWithHistory
 from langchain_memstore.keys import SessionKeys
-
-from .servers import Server, every_server
+from support.contents import dump, everything
+from support.conversations import converse
+from support.servers import Server, every_server
+from support.waiting import wait_until
 
 OLD, NEW = bytes(range(32)), b"\xff" * 32
 SECRET, DIGEST = "word-of-Ada", "digest-of-Ada"
@@ -37,16 +37,6 @@ def store(server: Server) -> Iterator[Memstore]:
 def other_store(server: Server, **options: Any) -> Iterator[Memstore]:
     with Memstore.from_url(server.url, **options) as store:
         yield store
-
-
-def everything(admin: redis.Redis) -> dict[bytes, Any]:
-    """All that a server holds, by key."""
-    read = {b"list": lambda key: admin.lrange(key, 0, -1), b"hash": admin.hgetall, b"string": admin.get}
-    return {key: read[admin.type(key)](key) for key in admin.scan_iter()}
-
-
-def dump(admin: redis.Redis) -> dict[bytes, bytes]:
-    return {key: admin.dump(key) for key in admin.scan_iter()}
 
 
 @every_server

@@ -6,22 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.backend import RedisBackend
-from langchain_memstore.backends.redis.connections import Borrowed, Connections
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Pop, RegisterTurn, SetSummary
-from langchain_memstore.testing import Execute
+from langchain_memstore.testing import Execute, Run
 from langchain_memstore.window import Bounds
-
-from .proxy import LostReplies, Proxy, RandomCuts
-from .servers import PASSWORD, USER, Server, every_server
+from support.proxy import LostReplies, Proxy, RandomCuts
+from support.servers import Server, every_server
+from support.variants import VariantOf
+from support.ways import borrowed_client, own_connections
 
 KEYS = SessionKeys("conversation", "session")
 BOUNDS = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
@@ -31,23 +29,11 @@ PAIRS = [(b'{"type":"human","data":"%d"}' % number, b'{"type":"ai","data":"%d"}'
 MakeBackend = Callable[[int], Backend]
 
 
-@pytest.fixture(params=["own connections", "bare client"])
-def make_backend(request: pytest.FixtureRequest, server: Server) -> Iterator[MakeBackend]:
+@pytest.fixture(params=[own_connections, borrowed_client()], ids=["own connections", "bare client"])
+def make_backend(request: pytest.FixtureRequest, server: Server, run: Run) -> Iterator[MakeBackend]:
     """Makes a backend that reaches the server through another port, and closes it after the test."""
     with ExitStack() as stack:
-
-        def make(port: int) -> RedisBackend:
-            if request.param == "own connections":
-                connections = Connections.of_url(server.url.replace(str(server.port), str(port)))
-            else:
-                retry = Retry(NoBackoff(), 0)  # nothing is tried again
-                client = redis.Redis("127.0.0.1", port, username=USER, password=PASSWORD, retry=retry)
-                connections = Borrowed(stack.enter_context(client), None)
-            backend = RedisBackend(connections)
-            stack.callback(backend.close)
-            return backend
-
-        yield make
+        yield lambda port: stack.enter_context(request.param(server.through(port), run))
 
 
 def converse(execute: Execute) -> None:
@@ -62,10 +48,10 @@ def converse(execute: Execute) -> None:
     assert execute(Read(KEYS, TTL, refresh=False))[:4] == (expected, "short", 200, 400)
 
 
-def test_lost_replies(server: Server, make_backend: MakeBackend, face: Callable[[Backend], Execute]) -> None:
+def test_lost_replies(server: Server, make_backend: MakeBackend, variant_of: VariantOf) -> None:
     replies = LostReplies()
     with Proxy(server.port, lambda: replies) as proxy:
-        converse(face(make_backend(proxy.port)))
+        converse(variant_of(make_backend(proxy.port)))
     assert replies.lost >= 100
 
 
@@ -89,10 +75,8 @@ def test_writers_are_remembered_whatever_others_write_meanwhile(server: Server) 
     backend.close()
 
 
-def test_connections_cut_anywhere(
-    server: Server, make_backend: MakeBackend, face: Callable[[Backend], Execute]
-) -> None:
+def test_connections_cut_anywhere(server: Server, make_backend: MakeBackend, variant_of: VariantOf) -> None:
     cuts = RandomCuts(seed=7)
     with Proxy(server.port, cuts.plan) as proxy:
-        converse(face(make_backend(proxy.port)))
+        converse(variant_of(make_backend(proxy.port)))
     assert cuts.connections >= 20

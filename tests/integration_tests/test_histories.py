@@ -1,46 +1,23 @@
-"""What LangChain sees: histories in Redis, through both faces."""
+"""What LangChain sees: histories in Redis, through both variants."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from secrets import token_hex
-from typing import Any
 
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from waiting import wait_until
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
-
-from .servers import Server, every_server
-
-Call = Callable[..., Any]
+from support.servers import Server, every_server
+from support.variants import Call
+from support.waiting import wait_until
 
 CALL = AIMessage("", tool_calls=[{"name": "look", "args": {"where": "there"}, "id": "call-1"}])
 RESULT = ToolMessage("found", tool_call_id="call-1")
-
-
-@pytest.fixture(params=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a history's methods of one face by the names of the sync ones; properties too."""
-
-    def call_sync(history: ChatMessageHistory, name: str, *arguments: Any) -> Any:
-        attribute = getattr(history, name)
-        return attribute(*arguments) if callable(attribute) else attribute
-
-    def call_async(history: ChatMessageHistory, name: str, *arguments: Any) -> Any:
-        name = f"aget_{name}" if name in ("messages", "summary", "turns") else f"a{name}"
-        return loop.run_until_complete(getattr(history, name)(*arguments))
-
-    loop = asyncio.new_event_loop()
-    yield call_sync if request.param == "sync" else call_async
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
 
 
 @every_server

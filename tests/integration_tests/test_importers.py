@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import redis
-from conversations import converse
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
 
 from langchain_memstore import BackendError, BackendFull, BackendUnavailable, Memstore
@@ -23,10 +22,10 @@ from langchain_memstore.integrations.importers import (
     export_conversations,
     import_conversations,
 )
-
-from .proxy import Proxy
-from .servers import PASSWORD, USER, Server, every_server
-from .topologies import ClusterOfServers
+from support.conversations import converse
+from support.proxy import Proxy
+from support.servers import PASSWORD, USER, Server, every_server
+from support.topologies import ClusterOfServers
 
 TALK = converse([[1, 0], [2, 1, 0], [0], [0]])
 
@@ -59,9 +58,8 @@ def old(server: Server, recwarn: pytest.WarningsRecorder) -> Old:
 
 
 @every_server
-@pytest.mark.parametrize("face", ["sync", "async"])
 async def test_lists_of_langchain_community(
-    face: str, old: Old, store: Memstore, source: Memstore, admin: redis.Redis
+    variant: str, old: Old, store: Memstore, source: Memstore, admin: redis.Redis
 ) -> None:
     for session_id, ttl in (("user:1/{x}", 5000), ("ключ", None), ("*", 7000)):
         old(session_id, ttl=ttl).add_messages(TALK)
@@ -70,7 +68,7 @@ async def test_lists_of_langchain_community(
     before = {key: admin.dump(key) for key in admin.scan_iter("*")}
     told: list[tuple[int, int | None]] = []
     lists = CommunityLists(source)
-    if face == "sync":
+    if variant == "sync":
         report = import_conversations(store, lists, progress=lambda *done: told.append(done))
     else:
         report = await aimport_conversations(store, lists, progress=lambda *done: told.append(done))
@@ -151,8 +149,7 @@ def test_a_long_conversation_is_kept_whole(store: Memstore, source: Memstore, ad
     assert [message.text for message in found] == [str(n) for n in range(20_000) if "1" in str(n)]
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
-async def test_a_cluster_is_a_source_and_a_target(face: str, cluster: ClusterOfServers) -> None:
+async def test_a_cluster_is_a_source_and_a_target(variant: str, cluster: ClusterOfServers) -> None:
     open_url = cluster.url.replace(f"{USER}:{PASSWORD}@", "")
     entries = [json.dumps(message_to_dict(message)) for message in TALK]
     for number in range(30):
@@ -160,7 +157,7 @@ async def test_a_cluster_is_a_source_and_a_target(face: str, cluster: ClusterOfS
         cluster.ask(cluster.master_of(key), "LPUSH", key, *entries)
     async with Memstore.from_url(cluster.url, max_messages=4) as store, Memstore.from_url(open_url) as source:
         lists = CommunityLists(source)
-        if face == "sync":
+        if variant == "sync":
             report = import_conversations(store, lists)
             exported = sorted(export_conversations(store))
         else:
@@ -260,14 +257,13 @@ def put(client: redis.Redis, key: str, at: float, message: BaseMessage, ttl: int
     client.set(key, json.dumps(document), ex=ttl)
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
-async def test_documents_of_langchain_redis(face: str, json_server: Server, store: Memstore) -> None:
+async def test_documents_of_langchain_redis(variant: str, json_server: Server, store: Memstore) -> None:
     said = [HumanMessage("hi"), AIMessage("hello"), HumanMessage("how far?"), ToolMessage("far", tool_call_id="1")]
     with json_server.admin() as admin, Memstore.from_url(json_server.open_url) as source:
         for at, message in enumerate(said):
             put(admin, f"chat:user:7:01J{9 - at}", 1700000000.5 + at, message, ttl=1000 + at)
             put(admin, f"chat:forever:01J{at}", 1700000000.5 + at, message, ttl=1000 if at else None)
-        if face == "sync":
+        if variant == "sync":
             report = import_conversations(store, JsonDocuments(source))
         else:
             report = await aimport_conversations(store, JsonDocuments(source))

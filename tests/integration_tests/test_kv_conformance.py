@@ -2,76 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
-import redis
-import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from langchain_memstore import Memstore
-from langchain_memstore.backends.redis.backend import RedisBackend
-from langchain_memstore.backends.redis.cluster import ClusterBackend
-from langchain_memstore.backends.redis.connections import Borrowed, Connections
-from langchain_memstore.backends.redis.topology import Cluster
-from langchain_memstore.testing import Run, ValueConformance
-
-from .servers import FAMILY_RIGHTS, PASSWORD, USER, Server, every_server
-from .topologies import ClusterOfServers, WatchedServers
+from langchain_memstore.testing import ValueConformance
+from support.servers import Server, every_server, grant
+from support.topologies import ClusterOfServers, WatchedServers
+from support.ways import backend_fixture
 
 
-def grant(*servers: Server) -> None:
-    """Have the user do what the family needs, and no more."""
-    for server in servers:
-        with server.admin() as admin:
-            admin.execute_command("ACL", "SETUSER", USER, *FAMILY_RIGHTS)
+@pytest.fixture
+def cluster(cluster: ClusterOfServers) -> ClusterOfServers:
+    """The cluster, whose user may do what the family needs, and no more."""
+    grant(*cluster.servers)
+    return cluster
+
+
+@pytest.fixture
+def watched(watched: WatchedServers) -> WatchedServers:
+    """What sentinels watch, whose user may do what the family needs, and no more."""
+    grant(*watched.servers)
+    return watched
 
 
 @every_server
 class TestUrl(ValueConformance):
+    backend = backend_fixture("url")
+
     @pytest.fixture
-    def backend(self, family_server: Server) -> Iterator[RedisBackend]:
-        with closing(RedisBackend(Connections.of_url(family_server.url))) as backend:
-            yield backend
+    def place(self, family_server: Server) -> Server:
+        return family_server
 
 
-class TestBorrowedClient(ValueConformance):
-    @pytest.fixture(params=[{"protocol": 2}, {"protocol": 3, "decode_responses": True}], ids=str)
-    def backend(self, family_server: Server, request: pytest.FixtureRequest) -> Iterator[RedisBackend]:
-        settings = {"username": USER, "password": PASSWORD, "retry": Retry(NoBackoff(), 0), **request.param}
-        with redis.Redis(host="127.0.0.1", port=family_server.port, **settings) as client:
-            yield RedisBackend(Borrowed(client, None))
+class TestBorrowedClients(ValueConformance):
+    backend = backend_fixture("client", "decoding client", "decoding async client")
 
-
-class TestBorrowedAsyncClient(ValueConformance):
     @pytest.fixture
-    def backend(self, family_server: Server, run: Run) -> Iterator[RedisBackend]:
-        client = redis.asyncio.Redis.from_url(family_server.url, decode_responses=True)
-        with closing(RedisBackend(Borrowed(None, client))) as backend:
-            yield backend
-        run(client.aclose())
+    def place(self, family_server: Server) -> Server:
+        return family_server
 
 
 class TestCluster(ValueConformance):
+    backend = backend_fixture("cluster url")
+
     @pytest.fixture
-    def backend(self, cluster: ClusterOfServers) -> Iterator[ClusterBackend]:
-        grant(*cluster.servers)
-        with closing(ClusterBackend(Cluster.of_url(cluster.url))) as backend:
-            yield backend
+    def place(self, cluster: ClusterOfServers) -> ClusterOfServers:
+        return cluster
 
 
 class TestSentinel(ValueConformance):
+    backend = backend_fixture("sentinel url")
+
     @pytest.fixture
-    def backend(self, watched: WatchedServers) -> Iterator[RedisBackend]:
-        grant(*watched.servers)
-        with closing(RedisBackend(Connections.of_url(watched.url))) as backend:
-            yield backend
+    def place(self, watched: WatchedServers) -> WatchedServers:
+        return watched
 
 
 async def test_the_whole_family_on_a_cluster(cluster: ClusterOfServers) -> None:
-    grant(*cluster.servers)
     async with Memstore.from_url(cluster.url, fallback=False) as store:
         kv, limiter = store.kv(), store.rate_limiter(2, 60)
         await kv.amset([(str(number), number) for number in range(100)])

@@ -20,9 +20,8 @@ from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
 from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
 from langchain_memstore.ops.limit import Hit
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
-
-from .servers import Server, every_server
-from .worlds import PASS_TIME
+from support.servers import Server, every_server
+from support.worlds import PASS_TIME
 
 HOUR = 3_600_000
 NAMES = ["a", "b", "{c}:*"]

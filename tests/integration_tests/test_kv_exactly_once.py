@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from langchain_memstore import Memstore
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.redis.backend import RedisBackend
-from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import Namespace
 from langchain_memstore.ops.kv import Get, Set, Unlink
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, Increment, SetNew, UpdateRecord
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp
 from langchain_memstore.testing import Execute
-
-from .proxy import LostReplies, Proxy, RandomCuts
-from .servers import Server
+from support.proxy import LostReplies, Proxy, RandomCuts
+from support.servers import Server
+from support.variants import VariantOf
+from support.ways import own_connections
 
 SPACE = Namespace("conversation", "kv")
 HOUR = 3_600_000
@@ -27,15 +27,8 @@ TIMES = 60
 @pytest.fixture
 def through(family_server: Server) -> Iterator[Callable[[int], Backend]]:
     """Makes a backend that reaches the server through another port."""
-    backends = []
-
-    def make(port: int) -> Backend:
-        backends.append(RedisBackend(Connections.of_url(family_server.url.replace(str(family_server.port), str(port)))))
-        return backends[-1]
-
-    yield make
-    for backend in backends:
-        backend.close()
+    with ExitStack() as stack:
+        yield lambda port: stack.enter_context(own_connections(family_server.through(port)))
 
 
 def use_values(execute: Execute) -> None:
@@ -69,21 +62,19 @@ def use_values(execute: Execute) -> None:
     assert execute(Get((record,))) == [HEAD + b'then","n":%d}' % (TIMES - 1)]
 
 
-def test_lost_replies(
-    family_server: Server, through: Callable[[int], Backend], face: Callable[[Backend], Execute]
-) -> None:
+def test_lost_replies(family_server: Server, through: Callable[[int], Backend], variant_of: VariantOf) -> None:
     replies = LostReplies()
     with Proxy(family_server.port, lambda: replies) as proxy:
-        use_values(face(through(proxy.port)))
+        use_values(variant_of(through(proxy.port)))
     assert replies.lost >= 200
 
 
 def test_connections_cut_anywhere(
-    family_server: Server, through: Callable[[int], Backend], face: Callable[[Backend], Execute]
+    family_server: Server, through: Callable[[int], Backend], variant_of: VariantOf
 ) -> None:
     cuts = RandomCuts(seed=11)
     with Proxy(family_server.port, cuts.plan) as proxy:
-        use_values(face(through(proxy.port)))
+        use_values(variant_of(through(proxy.port)))
     assert cuts.connections >= 20
 
 

@@ -17,9 +17,8 @@ import redis
 import redis.asyncio
 
 from langchain_memstore import LockTaken, Memstore
-
-from .servers import PASSWORD, USER, Server, every_server
-from .worlds import forking
+from support.servers import PASSWORD, USER, Server, every_server
+from support.worlds import forking
 
 PROCESSES = 8
 

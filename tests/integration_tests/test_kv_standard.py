@@ -16,8 +16,7 @@ from langchain_tests.integration_tests import (
 )
 
 from langchain_memstore import Memstore
-
-from .servers import COMMANDS
+from support.servers import COMMANDS
 
 THREE_VALUES = ({"a": [1, None]}, b"\x00\xff", ("text", 1.5))
 

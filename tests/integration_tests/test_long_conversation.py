@@ -9,14 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conversations import converse
 from langchain_core.messages import BaseMessage, HumanMessage
-from rules import NOT_THE_USER, anthropic_objections, openai_objections
 
 from langchain_memstore import Memstore
 from langchain_memstore.history import ChatMessageHistory
-
-from .servers import COMMANDS
+from support.conversations import converse
+from support.rules import NOT_THE_USER, anthropic_objections, openai_objections
+from support.servers import COMMANDS
 
 SHAPES = [[0], [2, 0], [0], [1, 0], [3, 1, 0], [1, 0]] * 20
 random.Random(3).shuffle(SHAPES)
@@ -97,7 +96,7 @@ def test_every_prompt_is_accepted_and_every_message_summarised(
         check_summarised(history, summarizer)
 
 
-async def test_the_async_face_does_the_same(options: dict[str, Any], summarizer: Summarizer) -> None:
+async def test_the_async_variant_does_the_same(options: dict[str, Any], summarizer: Summarizer) -> None:
     async with Memstore.from_url(**options, window="turns") as store:
         history = store.history("session")
         for turn in TURNS:

@@ -28,8 +28,8 @@ from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, Set
 from langchain_memstore.ops.summary import Claim, Commit
 from langchain_memstore.testing import BackendConformance, Execute
 from langchain_memstore.window import Bounds
-
-from .servers import Server
+from support.servers import Server
+from support.variants import VariantOf
 
 KEYS = SessionKeys("conversation", "session")
 HOUR = 3_600_000
@@ -140,9 +140,9 @@ def bytes_read(admin: redis.Redis, execute: Execute, op: Op[Any]) -> int:
     return admin.info("stats")["total_net_output_bytes"] - before
 
 
-def test_only_what_came_since_is_read(server: Server, admin: redis.Redis, face: Callable[[Backend], Execute]) -> None:
+def test_only_what_came_since_is_read(server: Server, admin: redis.Redis, variant_of: VariantOf) -> None:
     backend = near(server)
-    execute = face(backend)
+    execute = variant_of(backend)
     execute(append(*(f"{number} " + "x" * 1000 for number in range(100))))
     first = bytes_read(admin, execute, READ)
     again = bytes_read(admin, execute, READ)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit_tests import test_openai_agents
 
 from langchain_memstore import Memstore
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
+from unit_tests import test_openai_agents
 
 for name, value in vars(test_openai_agents).items():
     if name.startswith("test_") and name != "test_windows":
         globals()[name] = value
-
-
-@pytest.fixture
-async def store(server: Server) -> AsyncIterator[Memstore]:
-    async with Memstore.from_url(server.url) as store:
-        yield store
-        store.close()
 
 
 @every_server

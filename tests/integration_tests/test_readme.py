@@ -3,12 +3,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from readme import README, python_blocks
 
 from langchain_memstore import demo
-
-from .conftest import COMMANDS
-from .servers import PASSWORD, USER, Server
+from support.readme import README, python_blocks
+from support.servers import COMMANDS, PASSWORD, USER, Server
 
 URL = "redis://localhost:6379/0"
 

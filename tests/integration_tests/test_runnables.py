@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
 from unit_tests import test_run_view, test_runnable, test_runnable_disturbed, test_runnable_graphs
-
-from langchain_memstore import Memstore
-
-from .servers import Server
 
 for module in test_runnable, test_runnable_disturbed, test_runnable_graphs, test_run_view:
     for name, value in vars(module).items():
         if name.startswith("test_") or name == "factory":
             assert name not in globals(), f"{name} is there twice, and would be run once"
             globals()[name] = value
-
-
-@pytest.fixture
-async def store(server: Server) -> AsyncIterator[Memstore]:
-    async with Memstore.from_url(server.url) as store:
-        yield store
-        store.close()

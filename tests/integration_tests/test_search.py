@@ -13,8 +13,7 @@ from langchain_memstore import Memstore
 from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.ops.base import Op
-
-from .servers import Server, every_server
+from support.servers import Server, every_server
 
 R = TypeVar("R")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,8 +24,8 @@ from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, Set
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
-
-from .servers import Server, every_server
+from support.contents import dump
+from support.servers import Server, every_server
 
 KEYS = SessionKeys("conversation", "session")
 BOUNDS = Bounds(4, 3, codec.RESULTS, codec.TURN_STARTS)
@@ -52,18 +52,6 @@ def operations(ttl: int | None = TTL) -> dict[str, Op[Any]]:
 
 
 @pytest.fixture
-def backend(server: Server) -> Iterator[Backend]:
-    backend = RedisBackend(Connections.of_url(server.url))
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def execute(backend: Backend, face: Callable[[Backend], Execute]) -> Execute:
-    return face(backend)
-
-
-@pytest.fixture
 def session(backend: Backend) -> None:
     """A session that has all its keys."""
     make_session(backend)
@@ -72,11 +60,6 @@ def session(backend: Backend) -> None:
 def make_session(backend: Backend) -> None:
     for name in ("append", "append", "set_summary", "register_turn", "pop"):
         backend.execute(operations()[name])
-
-
-def dump(admin: redis.Redis) -> dict[bytes, bytes]:
-    """Return all that the server holds."""
-    return {key: admin.dump(key) for key in admin.scan_iter()}
 
 
 def expiries(admin: redis.Redis) -> list[int]:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import redis
 from langchain_core.messages import AIMessage, HumanMessage
-from waiting import wait_until
 
 from langchain_memstore import (
     BackendDenied,
@@ -32,9 +31,11 @@ from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
 from langchain_memstore.testing import Execute
+from support.contents import everything
+from support.servers import PASSWORD, USER, Server, every_server
+from support.variants import VariantOf
+from support.waiting import wait_until
 
-from .servers import PASSWORD, USER, Server, every_server
-from .test_encryption import everything
 from .test_server_state import KEYS, TTL, make_session, operations
 
 SECRET = "word-of-Ada"
@@ -56,31 +57,21 @@ def all_operations() -> dict[str, Op[Any]]:
 
 
 @pytest.fixture
-def execute(server: Server, face: Callable[[Backend], Execute]) -> Iterator[Execute]:
-    """Executes operations on the shared server, as the user with few rights."""
-    backend = RedisBackend(Connections.of_url(server.url))
-    yield face(backend)
-    backend.close()
-
-
-@pytest.fixture
-def session(server: Server, admin: redis.Redis) -> None:
+def session(backend: Backend, admin: redis.Redis) -> None:
     """A session that has all its keys, and an entry that waits for a summary."""
-    backend = RedisBackend(Connections.of_url(server.url))
     make_session(backend)
-    backend.close()
     admin.rpush(KEYS.evicted, "entry")
 
 
 @pytest.fixture
-def strict(start_server: Callable[..., Server], face: Callable[[Backend], Execute]) -> Iterator[Callable[..., Execute]]:
+def strict(start_server: Callable[..., Server], variant_of: VariantOf) -> Iterator[Callable[..., Execute]]:
     """Starts a server with options of its own, and executes operations there."""
     backends: list[RedisBackend] = []
 
     def start(*options: str) -> tuple[Server, Execute]:
         server = start_server(*options)
         backends.append(RedisBackend(Connections.of_url(server.open_url)))
-        return server, face(backends[-1])
+        return server, variant_of(backends[-1])
 
     yield start
     for backend in backends:

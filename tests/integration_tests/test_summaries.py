@@ -1,4 +1,4 @@
-"""Whatever happens between a claim and its commit, no message is lost, on both backends and through both faces."""
+"""Whatever happens between a claim and its commit, no message is lost, on both backends and through both variants."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import Append, SessionScript
 from langchain_memstore.ops.summary import Claim, Commit, Release
-
-from .servers import Server
-from .worlds import DAY, LEASE, PASS_TIME, LocalWorld, RedisWorld, forking, listing
+from support.servers import Server
+from support.variants import acall
+from support.worlds import DAY, LEASE, PASS_TIME, LocalWorld, RedisWorld, forking, listing
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -37,16 +38,14 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[LocalWorld]:
     await world.aclose()
 
 
-@pytest.fixture(params=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Calls a method through one face; the sync one in a thread."""
+@pytest.fixture
+def call(variant: str) -> Call:
+    """Calls the variant under test of a method; the sync one in a thread."""
 
-    async def through_the_face(method: Any, *args: Any) -> Any:
-        if request.param == "sync":
-            return await asyncio.to_thread(method, *args)
-        return await getattr(method.__self__, f"a{method.__name__}")(*args)
+    async def of_sync(method: Any, *args: Any) -> Any:
+        return await asyncio.to_thread(method, *args)
 
-    return through_the_face
+    return of_sync if variant == "sync" else partial(acall, variant)
 
 
 def turn(number: int) -> list[BaseMessage]:

@@ -36,9 +36,8 @@ from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
-
-from .servers import Server
-from .worlds import DAY, LEASE, LocalWorld, RedisWorld, forking, listing
+from support.servers import Server
+from support.worlds import DAY, LEASE, LocalWorld, RedisWorld, forking, listing
 
 EXAMPLES = int(os.environ.get("MEMSTORE_EXAMPLES", "50"))
 KILLS = int(os.environ.get("MEMSTORE_KILLS", "15"))
@@ -132,7 +131,7 @@ class OneSession(RuleBasedStateMachine):
         self.holder, self.until = "", 0
 
     @initialize(asynchronous=st.booleans())
-    def choose_face(self, asynchronous: bool) -> None:
+    def choose_variant(self, asynchronous: bool) -> None:
         self.asynchronous = asynchronous
 
     def do(self, method: Any, *args: Any) -> Any:
@@ -300,16 +299,6 @@ def _message(kind: str, text: str) -> BaseMessage:
 
 def _texts(entries: list[bytes]) -> list[str]:
     return [message.text for message in decode_entries(entries, "", "raise")]
-
-
-@pytest.fixture
-def run() -> Iterator[Callable[[Any], Any]]:
-    """Runs coroutines on one event loop."""
-    loop = asyncio.new_event_loop()
-    yield loop.run_until_complete
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
 
 
 @pytest.fixture(params=["local", "redis"])

@@ -11,9 +11,8 @@ from langchain_core.messages import HumanMessage
 
 from langchain_memstore import Memstore
 from langchain_memstore.keys import SessionKeys
-
-from .servers import Server, every_server
-from .test_encryption import everything
+from support.contents import everything
+from support.servers import Server, every_server
 
 PREFIXES = ["a", "a:", "a*", "a?", "a[b]", "a{", "a{b}", "a%7Bb%7D", "ab", "a:meta", "a:meta:", "a:meta:{b}", "*", "%"]
 PREFIXES += ["{}", "\\", "a\\", "a\0", "\0", "ä", "a" * 10_000, "conversation", "conversation:messages:{a}"]

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
 
 from langchain_memstore import BackendError, Memstore
-
-from .certificates import Authority
-from .servers import COMMANDS, PASSWORD, USER, Server, admit, free_port
-from .topologies import PATIENCE
+from support.certificates import Authority
+from support.servers import COMMANDS, PASSWORD, USER, Server, admit, free_port
+from support.topologies import PATIENCE
+from support.waiting import wait_until
 
 
 class Tls:
@@ -53,7 +52,7 @@ def tls(tmp_path: Path) -> Iterator[Tls]:
 
 
 async def use(url: str) -> None:
-    """Write and read through both faces."""
+    """Write and read through both variants."""
     async with Memstore.from_url(url, fallback=False) as store:
         history = store.history("session")
         history.add_user_message("over TLS")

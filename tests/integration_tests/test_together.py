@@ -14,10 +14,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_memstore import BackendDenied, BackendError, BackendUnavailable, Memstore
 from langchain_memstore.backends.redis.batching import MOST_TOGETHER, PipelineBatcher
 from langchain_memstore.history import ChatMessageHistory
-
-from .proxy import Proxy
-from .servers import PASSWORD, USER, Server, every_server
-from .topologies import ClusterOfServers
+from support.proxy import Proxy
+from support.servers import PASSWORD, USER, Server, every_server
+from support.topologies import ClusterOfServers
 
 TASKS = 2 * MOST_TOGETHER
 

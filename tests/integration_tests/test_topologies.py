@@ -3,85 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 
 import pytest
-import redis
-import redis.asyncio
 from langchain_core.messages import HumanMessage
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.cluster import ClusterNode
-from redis.sentinel import Sentinel
 
 from langchain_memstore import BackendError, Memstore, RedisChatMessageHistory
-from langchain_memstore.backends.base import Backend
-from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.cluster import ClusterBackend
-from langchain_memstore.backends.redis.connections import Borrowed, Connections
 from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import RegisterTurn
-from langchain_memstore.testing import HOSTILE_IDS, BackendConformance, Execute, Run
-
-from .servers import PASSWORD, USER, Server
-from .topologies import SERVICE, ClusterOfServers, WatchedServers
-
-LOGIN = {"username": USER, "password": PASSWORD}
+from langchain_memstore.testing import HOSTILE_IDS, BackendConformance
+from support.servers import PASSWORD, USER, Server
+from support.topologies import ClusterOfServers, WatchedServers
+from support.variants import VariantOf
+from support.ways import ON_A_CLUSTER, ON_SENTINELS, backend_fixture
 
 
 class TestCluster(BackendConformance):
+    backend = backend_fixture(*ON_A_CLUSTER)
+
     @pytest.fixture
-    def backend(self, cluster: ClusterOfServers) -> Iterator[ClusterBackend]:
-        backend = ClusterBackend(Cluster.of_url(cluster.url))
-        yield backend
-        backend.close()
-
-
-class TestBorrowedCluster(BackendConformance):
-    @pytest.fixture(params=["sync", "async"])
-    def backend(self, cluster: ClusterOfServers, request: pytest.FixtureRequest, run: Run) -> Iterator[ClusterBackend]:
-        if request.param == "sync":
-            node = ClusterNode("127.0.0.1", cluster.servers[0].port)
-            with redis.RedisCluster(startup_nodes=[node]) as client:  # which asks for more rights itself than a store
-                backend = ClusterBackend(Cluster.of_client(client))
-                yield backend
-                backend.close()
-            return
-        async_client = redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster.servers[0].port)
-        backend = ClusterBackend(Cluster.of_client(async_client))
-        yield backend
-        backend.close()
-        run(async_client.aclose())
+    def place(self, cluster: ClusterOfServers) -> ClusterOfServers:
+        return cluster
 
 
 class TestSentinel(BackendConformance):
+    backend = backend_fixture(*ON_SENTINELS)
+
     @pytest.fixture
-    def backend(self, watched: WatchedServers) -> Iterator[RedisBackend]:
-        backend = RedisBackend(Connections.of_url(watched.url))
-        yield backend
-        backend.close()
-
-
-class TestBorrowedFromSentinel(BackendConformance):
-    @pytest.fixture(params=["sync", "async"])
-    def backend(self, watched: WatchedServers, request: pytest.FixtureRequest, run: Run) -> Iterator[RedisBackend]:
-        if request.param == "sync":
-            sentinel = Sentinel(watched.hosts)
-            with sentinel.master_for(SERVICE, **LOGIN) as client:
-                backend = RedisBackend(Borrowed(client, None))
-                yield backend
-                backend.close()
-            for each in sentinel.sentinels:
-                each.close()
-            return
-        async_sentinel = AsyncSentinel(watched.hosts)
-        async_client = async_sentinel.master_for(SERVICE, **LOGIN)
-        backend = RedisBackend(Borrowed(None, async_client))
-        yield backend
-        backend.close()
-        run(async_client.aclose())
-        for each in async_sentinel.sentinels:
-            run(each.aclose())
+    def place(self, watched: WatchedServers) -> WatchedServers:
+        return watched
 
 
 @pytest.fixture(params=["cluster", "watched"])
@@ -89,7 +40,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(request.param).url
 
 
-async def test_a_store_uses_both_faces(url: str) -> None:
+async def test_a_store_uses_both_variants(url: str) -> None:
     async with Memstore.from_url(url, max_messages=3) as store:
         history = store.history("session")
         history.add_user_message("one")
@@ -155,8 +106,8 @@ def test_making_them_does_no_io(monkeypatch: pytest.MonkeyPatch, url: str) -> No
     Memstore.from_url(url, max_connections=3).history("session")
 
 
-def test_a_cluster_that_is_no_cluster_is_told(server: Server, face: Callable[[Backend], Execute]) -> None:
+def test_a_cluster_that_is_no_cluster_is_told(server: Server, variant_of: VariantOf) -> None:
     backend = ClusterBackend(Cluster.of_url(f"redis+cluster://{USER}:{PASSWORD}@127.0.0.1:{server.port}"))
     with pytest.raises(BackendError, match="cluster support disabled"):
-        face(backend)(RegisterTurn(SessionKeys("conversation", "session"), None))
+        variant_of(backend)(RegisterTurn(SessionKeys("conversation", "session"), None))
     backend.close()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from itertools import count
 
-from conversations import Bounds, batches, bounds
 from hypothesis import HealthCheck, example, given, settings
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_memstore import Memstore
-
-from .servers import Server, every_server
+from support.conversations import Bounds, batches, bounds
+from support.servers import Server, every_server
 
 numbers = count()
 

@@ -9,7 +9,6 @@ import sys
 from typing import Any, NamedTuple
 
 import pytest
-from conversations import converse, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain.agents import AgentState, create_agent
@@ -27,13 +26,13 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
-from rules import anthropic_objections
 
 from langchain_memstore import Memstore
 from langchain_memstore.integrations.agents import HistoryMiddleware
-
-from .agent_runs import AgentModel, add, agent, call, calls, say, thread, told
-from .runs import SESSION, every_stream, every_way, said, stream
+from support.agent_runs import AgentModel, add, agent, call, calls, say, thread, told
+from support.conversations import converse, turns
+from support.rules import anthropic_objections
+from support.runs import SESSION, every_stream, every_way, said, stream
 
 TWO_CALLS = calls(call(1), call(2))
 ADDED = [("human", "Add."), ("ai", ""), ("tool", "2"), ("tool", "4"), ("ai", "2 and 4")]
@@ -41,11 +40,6 @@ THANKED = [("human", "Thanks."), ("ai", "You are welcome.")]
 
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no config there")
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 savers = pytest.mark.parametrize("saver", [None, InMemorySaver], ids=["no checkpointer", "checkpointer"])

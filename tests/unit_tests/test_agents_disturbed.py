@@ -12,22 +12,16 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from rules import openai_objections
 
 from langchain_memstore import BackendFull, BackendUnavailable, Memstore, MessageEncodeError
-
-from .agent_runs import AgentModel, add, agent, call, calls, say, thread, told
-from .runs import SESSION, every_way, said
+from support.agent_runs import AgentModel, add, agent, call, calls, say, thread, told
+from support.rules import openai_objections
+from support.runs import SESSION, every_way, said
 
 PATIENCE = 10  # seconds
 
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks carry no config there")
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @tool
@@ -177,8 +171,8 @@ async def test_what_cannot_be_kept_is_an_error(store: Memstore, way: Any) -> Non
     assert said(store) == []
 
 
-@pytest.mark.parametrize("face", ["ainvoke", "astream"])
-async def test_a_run_is_cancelled(store: Memstore, face: str) -> None:
+@pytest.mark.parametrize("method", ["ainvoke", "astream"])
+async def test_a_run_is_cancelled(store: Memstore, method: str) -> None:
     waiting = asyncio.Event()
 
     @tool
@@ -191,7 +185,7 @@ async def test_a_run_is_cancelled(store: Memstore, face: str) -> None:
     graph = agent(begun(store), [calls(call(1, "wait", x=1))], [wait])
 
     async def run() -> None:
-        if face == "ainvoke":
+        if method == "ainvoke":
             await graph.ainvoke(say("Wait."), SESSION)
         else:
             async for _ in graph.astream(say("Wait."), SESSION):
@@ -255,8 +249,8 @@ class EchoModel(AgentModel):
         return AIMessage(f"re {question}") if done else calls(call(0, "meet", text=question))
 
 
-@pytest.mark.parametrize("face", ["invoke", "ainvoke"])
-async def test_many_runs_on_one_session(store: Memstore, face: str) -> None:
+@pytest.mark.parametrize("method", ["invoke", "ainvoke"])
+async def test_many_runs_on_one_session(store: Memstore, method: str) -> None:
     """Each run sees only itself, and its messages stand together."""
     barrier, met, all_met = threading.Barrier(8, timeout=PATIENCE), [], asyncio.Event()
 
@@ -275,7 +269,7 @@ async def test_many_runs_on_one_session(store: Memstore, face: str) -> None:
 
     meet.coroutine = ameet
     graph = agent(store, [], [meet], model=(model := EchoModel(answers=[])))
-    if face == "invoke":
+    if method == "invoke":
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(lambda question: graph.invoke(say(question), SESSION), QUESTIONS))
     else:

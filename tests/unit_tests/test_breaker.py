@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_memstore.backends.outage.breaker import FIRST_PAUSE, LONGEST_PAUSE, CircuitBreaker, pause_after
+from support.clock import Clock
 
 
 @given(st.integers(1, 10**9), st.floats(0, 1))

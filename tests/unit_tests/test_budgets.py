@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
-from conversations import Bounds, batches, bounds, converse, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from pydantic import Field
-from rules import NOT_THE_USER, anthropic_objections, openai_objections
 
 from langchain_memstore import Memstore
 from langchain_memstore.history import ChatMessageHistory
 from langchain_memstore.options import Policy
 from langchain_memstore.prompt import build_prompt
+from support.conversations import Bounds, batches, bounds, converse, turns
+from support.rules import NOT_THE_USER, anthropic_objections, openai_objections
 
 plans = st.lists(turns, min_size=1, max_size=5)
 kinds = st.sampled_from(["pairs", "turns"])
@@ -159,7 +159,7 @@ def test_what_cannot_fit_is_shown_all_the_same_with_one_warning(
     assert "'session'" in warnings(caplog)[0] and "max_tokens=100" in warnings(caplog)[0]
 
 
-async def test_the_async_face_cuts_and_warns_the_same(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_async_variant_cuts_and_warns_the_same(caplog: pytest.LogCaptureFixture) -> None:
     kept = history(max_tokens=10)
     await kept.aadd_messages([HumanMessage("hi"), AIMessage("x" * 4000)])
     assert [message.type for message in await kept.aget_messages()] == ["ai"]

@@ -16,11 +16,6 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.kv import CacheInfo, KeyValueStore
 
 
-@pytest.fixture
-def kv() -> KeyValueStore:
-    return Memstore.from_url("memory://").kv()
-
-
 def test_computes_once(kv: KeyValueStore) -> None:
     calls: list[Any] = []
 

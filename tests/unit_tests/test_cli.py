@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conversations import converse
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage, message_to_dict
 
 from langchain_memstore import Memstore, MemstoreSettings, __version__
@@ -22,6 +21,7 @@ from langchain_memstore.cli.app import masked
 from langchain_memstore.integrations.importers import export_conversations
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.transfer import Restore, SessionDump
+from support.conversations import converse
 
 COMMANDS = ("sessions", "show", "search", "stats", "doctor", "export", "import", "clear", "worker", "demo")
 TALK = converse([[1, 0], [2, 1, 0], [0]])

@@ -43,8 +43,17 @@ from langchain_memstore.codec import messages as codec
 from langchain_memstore.codec.messages import MESSAGE_CLASSES, RESULTS, TURN_STARTS, decode, encode
 from langchain_memstore.codec.tagged import _FROM_JSON, MARK
 from langchain_memstore.errors import MessageDecodeError, MessageEncodeError
-
-from .strategies import CHUNKS, MESSAGES, any_text, any_values, canonical, messages, nested, plain_leaves, plain_values
+from support.strategies import (
+    CHUNKS,
+    MESSAGES,
+    any_text,
+    any_values,
+    canonical,
+    messages,
+    nested,
+    plain_leaves,
+    plain_values,
+)
 
 few = settings(max_examples=40)  # for each class
 every_class = pytest.mark.parametrize("cls", [*MESSAGES, *CHUNKS], ids=lambda cls: cls.__name__)

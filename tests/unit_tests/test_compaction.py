@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from clock import Clock
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_memstore import BackendError, BackendUnavailable, LocalChatMessageHistory, Memstore
@@ -22,22 +22,18 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.summary import Claim, Commit, Release
 from langchain_memstore.summaries.compactor import KEPT_FAILURES, WORKERS
+from support.clock import Clock
+from support.variants import acall
 
 PATIENCE = 10  # seconds to wait for what happens at once
 
 Call = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture(params=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Calls a method through one face."""
-
-    async def through_the_face(method: Any, *args: Any) -> Any:
-        if request.param == "sync":
-            return method(*args)
-        return await getattr(method.__self__, f"a{method.__name__}")(*args)
-
-    return through_the_face
+@pytest.fixture
+def call(variant: str) -> Call:
+    """Calls the variant under test of a method."""
+    return partial(acall, variant)
 
 
 def turn(number: int) -> list[BaseMessage]:
@@ -75,11 +71,6 @@ def listing() -> Iterator[Listing]:
     listing = Listing()
     yield listing
     listing.open.set()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 class Watched:

@@ -18,7 +18,6 @@ from typing import Any
 import orjson
 import pytest
 import zstandard
-from conversations import batches, bounds, converse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
@@ -45,9 +44,9 @@ from langchain_memstore.integrations.importers import JsonLines, export_conversa
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append
 from langchain_memstore.options import Policy
-
-from .strategies import MESSAGES, any_values, canonical, messages
-from .strategies import text as words
+from support.conversations import batches, bounds, converse
+from support.strategies import MESSAGES, any_values, canonical, messages
+from support.strategies import text as words
 
 KEY = bytes(range(32))
 TALK = [message.model_copy(update={"content": f"{message.text} " * 40}) for message in converse([[2, 1], [0], [1]])]

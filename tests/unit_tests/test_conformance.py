@@ -9,8 +9,7 @@ import pytest
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.testing import BackendConformance, ValueConformance
-
-from .unsteady import Unsteady, falling_back
+from support.unsteady import Unsteady, falling_back
 
 
 class TestLocalBackend(BackendConformance):

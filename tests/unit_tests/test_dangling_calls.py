@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from conversations import converse, turns
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import (
@@ -21,11 +20,12 @@ from langchain_core.messages import (
     message_chunk_to_message,
     messages_from_dict,
 )
-from rules import anthropic_objections, openai_objections
 
 from langchain_memstore import Memstore
 from langchain_memstore.history import ChatMessageHistory
 from langchain_memstore.prompt import CANCELLED, settle_calls
+from support.conversations import converse, turns
+from support.rules import anthropic_objections, openai_objections
 
 Choice = Literal["keep", "drop", "answer"]
 

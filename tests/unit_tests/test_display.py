@@ -43,8 +43,7 @@ from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.display import Page
 from langchain_memstore.display.page import duration
 from langchain_memstore.display.parts import MOST, Call, File, Omitted, Other, Part, Picture, Said, Thought, parts
-
-from .strategies import CHUNKS, MESSAGES, any_text, any_values, canonical, messages
+from support.strategies import CHUNKS, MESSAGES, any_text, any_values, canonical, messages
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\nnot much of a picture").decode()
 HOSTILE = (

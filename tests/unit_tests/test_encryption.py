@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conversations import batches, converse
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,8 +39,8 @@ from langchain_memstore.codec.session import SessionCodec
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append, Pop, SetSummary
 from langchain_memstore.options import Policy
-
-from .strategies import MESSAGES, any_values, canonical, messages
+from support.conversations import batches, converse
+from support.strategies import MESSAGES, any_values, canonical, messages
 
 OLD, NEW = bytes(range(32)), b"\xff" * 32
 SECRET = "word-of-Ada"
@@ -57,11 +56,6 @@ def coder(prefix: str = "p", session_id: str = "s", **options: Any) -> SessionCo
 
 def texts(messages: list[BaseMessage]) -> list[str]:
     return [message.text for message in messages]
-
-
-@pytest.fixture
-def backend() -> LocalBackend:
-    return LocalBackend()
 
 
 @pytest.fixture
@@ -184,8 +178,9 @@ def test_a_key_is_bytes_or_base64(write: Callable[[bytes], Any]) -> None:
     Policy(encryption_keys=[Fernet.generate_key(), Fernet.generate_key().decode()])
 
 
+FERNET_KEY = base64.urlsafe_b64encode(OLD)  # the same in every process: it is part of the names of tests
 MALFORMED = ["hunter2", b"hunter2", "", b"", b"hunter2" * 5, "hunter2" * 8, "\ud800hunter2", "é" * 43, 5, None]
-MALFORMED += [bytearray(32), Fernet.generate_key().decode()[1:], "hunter2=" + Fernet.generate_key().decode()]
+MALFORMED += [bytearray(32), FERNET_KEY.decode()[1:], "hunter2=" + FERNET_KEY.decode()]
 MALFORMED += [base64.b64encode(b"hunter2" * 4), base64.b64encode(b"hunter2" * 5)]
 
 
@@ -210,7 +205,7 @@ def test_a_malformed_key_is_refused_by_its_place_and_not_shown(make: Any, key: A
     assert "hunter2" not in shown and "aHVudGVy" not in shown
 
 
-@pytest.mark.parametrize("keys", [[], (), "hunter2", Fernet.generate_key(), {OLD}, 5])
+@pytest.mark.parametrize("keys", [[], (), "hunter2", FERNET_KEY, {OLD}, 5])
 def test_what_is_no_list_of_keys_is_refused(keys: Any) -> None:
     with pytest.raises(ValueError, match=r"^encryption_keys must (hold at least one key|be a list)") as caught:
         Policy(encryption_keys=keys)
@@ -327,11 +322,12 @@ async def _areads(name: str, history: Any, store: Memstore) -> Any:
 
 @pytest.mark.parametrize("on_corrupt", ["skip", "raise"])
 @pytest.mark.parametrize(
-    ("name", "face"), [(name, face) for name in READS for face in ("sync", "async") if (name, face) != ("str", "async")]
+    ("name", "variant"),
+    [(name, variant) for name in READS for variant in ("sync", "async") if (name, variant) != ("str", "async")],
 )
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 async def test_what_cannot_be_opened_raises_and_changes_nothing(
-    backend: LocalBackend, options: dict[str, Any], name: str, on_corrupt: Any, face: str
+    backend: LocalBackend, options: dict[str, Any], name: str, on_corrupt: Any, variant: str
 ) -> None:
     summaries = {"summarizer": lambda previous, messages: "new", "summarize": "manual", "summarize_every": 1}
     good = Memstore(backend, encryption_keys=[OLD], max_messages=2, **summaries).history("s")
@@ -341,7 +337,7 @@ async def test_what_cannot_be_opened_raises_and_changes_nothing(
     store = Memstore(backend, on_corrupt=on_corrupt, **summaries, **options)
     expected = "encrypted with a key that is not among encryption_keys" if options else "is encrypted; pass"
     with pytest.raises(DecryptError, match=rf"session 's'.* its (entry \d|summary) .*{expected}") as caught:
-        await _areads(name, store.history("s"), store) if face == "async" else READS[name](store.history("s"), store)
+        await _areads(name, store.history("s"), store) if variant == "async" else READS[name](store.history("s"), store)
     assert not isinstance(caught.value, MessageDecodeError) and isinstance(caught.value, MemstoreError)
     after = good.snapshot()
     assert replace(after, ttl=None, total=0) == replace(before, ttl=None, total=0)

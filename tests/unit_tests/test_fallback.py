@@ -17,7 +17,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from langchain_core.messages import AIMessage, HumanMessage
-from waiting import wait_until
 
 from langchain_memstore import (
     BackendClosed,
@@ -40,8 +39,8 @@ from langchain_memstore.ops.summary import Claim, Commit, Release
 from langchain_memstore.ops.transfer import Dump, Expiries, Restore, SessionDump
 from langchain_memstore.testing import BackendConformance
 from langchain_memstore.window import Bounds
-
-from .unsteady import Unsteady, falling_back, made, unsteady
+from support.unsteady import RecordingBreaker, Unsteady, falling_back, made, unsteady
+from support.waiting import wait_until
 
 SESSIONS = [SessionKeys("conversation", session_id) for session_id in ("one", "two", "three")]
 KEYS = SESSIONS[0]
@@ -72,7 +71,7 @@ def texts(entries: list[bytes]) -> list[str]:
     return [codec.decode(entry).text for entry in entries]
 
 
-def settle(backend: FallbackBackend) -> None:
+def wait_for_replay(backend: FallbackBackend) -> None:
     """Wait until the outage is over."""
     wait_until(lambda: not backend.status.degraded)
 
@@ -110,7 +109,7 @@ def test_sessions_do_not_move_in_an_outage() -> None:
         with pytest.raises(BackendUnavailable):
             backend.execute(op)
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert len(backend.execute(Dump(KEYS)).messages) == 2
 
 
@@ -122,7 +121,7 @@ def test_what_is_known_of_a_session_is_forgotten_when_it_is_replaced() -> None:
     primary.mode = "down"
     assert backend.execute(append("during")).messages == 1
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert backend.execute(READ).total == 8
 
 
@@ -139,11 +138,26 @@ def test_an_outage_is_bridged(mode: Any, caplog: pytest.LogCaptureFixture) -> No
     assert (status.backend, status.degraded, status.pending) == ("local", True, 2)
     assert status.since is not None
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert texts(primary.backend.execute(READ).entries) == ["before", "during", "during, too"]
     assert (backend.status.backend, backend.status.pending, backend.status.since) == ("redis", 0, None)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "2 operations were replayed" in caplog.text
+
+
+@pytest.mark.parametrize("ended_by", ["a replay", "the probe"])
+def test_the_next_outage_begins_with_the_first_pause_again(ended_by: str) -> None:
+    primary, breaker = Unsteady(LocalBackend()), RecordingBreaker()
+    backend = falling_back(primary, breaker=breaker)
+    for _ in range(3):
+        breaker.pauses.clear()
+        primary.mode = "down"
+        backend.execute(append("during") if ended_by == "a replay" else READ)
+        wait_until(lambda: len(breaker.pauses) >= 6)
+        primary.mode = "up"
+        wait_for_replay(backend)
+        assert breaker.pauses[:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
+    backend.close()
 
 
 def test_an_outage_of_reads_alone_ends_by_itself() -> None:
@@ -154,7 +168,7 @@ def test_an_outage_of_reads_alone_ends_by_itself() -> None:
     assert texts(backend.execute(READ).entries) == ["before"]
     assert backend.status.pending == 0
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
 
 
 def test_the_context_is_kept_with_all_that_is_known_of_the_session() -> None:
@@ -202,7 +216,7 @@ def test_summaries_wait_for_the_end_of_the_outage() -> None:
     with pytest.raises(BackendUnavailable, match="Claim needs it"):
         backend.execute(claim)
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert backend.execute(Commit(KEYS, "summary", claimed, HOUR, claim.write_id)) is True
     primary.mode = "down"
     data = backend.execute(READ)
@@ -221,7 +235,7 @@ def test_a_history_makes_no_summary_in_an_outage(caplog: pytest.LogCaptureFixtur
     with pytest.raises(BackendUnavailable):
         history.compact()
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     history.add_ai_message("answer")
     assert history.summary == "4 more"
     store.close()
@@ -237,7 +251,7 @@ def test_what_the_store_refuses_for_now_waits(later: BackendError) -> None:
     backend.execute(append("two"))
     assert backend.status.degraded
     primary.refusal = None
-    settle(backend)
+    wait_for_replay(backend)
     assert texts(primary.backend.execute(READ).entries) == ["one", "two"]
 
 
@@ -246,7 +260,7 @@ def test_what_the_store_refuses_for_good_is_told_and_dropped(caplog: pytest.LogC
     primary.mode = "down"
     backend.execute(append("one"))
     primary.refusal, primary.mode = BackendError("a key of another type"), "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert "Append, is refused and dropped: a key of another type" in caplog.text
     with pytest.raises(BackendError, match="another type"):
         backend.execute(append("two"))
@@ -274,7 +288,7 @@ def test_no_more_waits_than_the_journal_takes() -> None:
         backend.execute(append("one too many"))
     assert texts(backend.execute(READ).entries) == ["0", "1", "2"]
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     backend.execute(append("3"))
     assert texts(primary.backend.execute(READ).entries) == ["0", "1", "2", "3"]
 
@@ -297,7 +311,7 @@ def test_the_store_may_go_away_while_the_journal_is_replayed() -> None:
     wait_until(lambda: backend.status.pending == 20)
     assert len(backend.execute(READ).entries) == 50
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert texts(primary.backend.execute(READ).entries) == [str(number) for number in range(50)]
 
 
@@ -323,7 +337,7 @@ def test_sessions_of_which_nothing_waits_go_to_the_store_meanwhile() -> None:
     assert len(backend.execute(append("20")) and backend.execute(READ).entries) == 21
     assert backend.status.degraded
     gate.set()
-    settle(backend)
+    wait_for_replay(backend)
     assert texts(primary.backend.execute(READ).entries) == [str(number) for number in range(21)]
 
 
@@ -353,11 +367,11 @@ def test_what_the_store_did_while_the_outage_began_is_seen_once(settled: bool) -
     backend._controller.apply_late(late)
     assert texts(backend.execute(READ).entries) == said
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert texts(primary.backend.execute(READ).entries) == [*map(str, range(40)), "late", "of another thread"]
 
 
-def test_both_faces_share_one_journal_that_is_replayed_once() -> None:
+def test_both_variants_share_one_journal_that_is_replayed_once() -> None:
     primary, backend = unsteady()
 
     async def talk() -> None:
@@ -370,21 +384,20 @@ def test_both_faces_share_one_journal_that_is_replayed_once() -> None:
         await backend.aexecute(append("async 40"))
 
     asyncio.run(talk())
-    settle(backend)
-    batches = [op.write_id for op in primary.done if isinstance(op, Append)]
-    assert len(batches) == len(set(batches)) == 81
+    wait_for_replay(backend)
+    write_ids = [op.write_id for op in primary.done if isinstance(op, Append)]
+    assert len(write_ids) == len(set(write_ids)) == 81
     assert texts(primary.backend.execute(READ).entries) == [f"async {number}" for number in range(41)]
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
-def test_closing_replays_what_waits(face: str) -> None:
+def test_closing_replays_what_waits(variant: str) -> None:
     primary = Unsteady(LocalBackend())
     backend = falling_back(primary, breaker=None)  # which tries again too late
     primary.mode = "down"
     for number in range(5):
         backend.execute(append(str(number)))
     primary.mode = "up"
-    if face == "sync":
+    if variant == "sync":
         backend.close()
     else:
         asyncio.run(backend.aclose())
@@ -413,7 +426,7 @@ def test_a_closed_backend_serves_nothing_while_others_go_on() -> None:
             other.execute(op)
     backend.execute(append("two"))
     primary.mode = "up"
-    settle(backend)
+    wait_for_replay(backend)
     assert texts(primary.backend.execute(READ).entries) == ["one", "two"]
 
 
@@ -472,7 +485,7 @@ def test_many_threads_write_through_outages_and_nothing_is_lost_or_repeated() ->
         list(threads.map(write, range(6)))
     stop.set()
     disturber.join()
-    settle(backend)
+    wait_for_replay(backend)
     for at, keys in enumerate(SESSIONS[:2]):
         said = texts(primary.backend.execute(Read(keys, None, False)).entries)
         for writer in range(at, 6, 2):
@@ -503,7 +516,7 @@ class Bridged(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.primary.mode = "up"
-        settle(self.backend)
+        wait_for_replay(self.backend)
         for keys in SESSIONS:
             op = Read(keys, None, refresh=False)
             assert _without_ttl(self.primary.backend.execute(op)) == _without_ttl(self.plain.execute(op))
@@ -518,7 +531,7 @@ class Bridged(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         self.primary.mode = "up"
-        settle(self.backend)
+        wait_for_replay(self.backend)
 
     @rule(keys=st.sampled_from(SESSIONS), count=st.integers(1, 4), most=bounds, evict=st.booleans())
     def append(self, keys: SessionKeys, count: int, most: int | None, evict: bool) -> None:

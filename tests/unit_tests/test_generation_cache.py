@@ -13,9 +13,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
 from langchain_memstore import Memstore
-from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.kv import GenerationCache
 from langchain_memstore.ops.kv import Set
+from support.clock import Clock
 
 ANSWER = AIMessage(
     [{"type": "text", "text": "There."}, {"type": "image", "data": b"\x00"}],
@@ -33,11 +33,6 @@ ANSWERS: list[list[Generation]] = [
     [ChatGeneration(message=ANSWER, generation_info={"finish_reason": "tool_calls", "raw": b"\xff"})],
     [ChatGeneration(message=AIMessage("one")), ChatGeneration(message=AIMessage("two"))],
 ]
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -93,12 +88,10 @@ async def test_clearing_touches_nothing_else(store: Memstore) -> None:
     assert (store.kv().get("p"), store.kv("cache").get("p"), store.history("cache").turns) == (1, 1, 1)
 
 
-def test_answers_are_kept_for_their_time() -> None:
-    now = [1e9]
-    store = Memstore(LocalBackend(clock=lambda: now[0]))
+def test_answers_are_kept_for_their_time(store: Memstore, clock: Clock) -> None:
     store.cache(ttl=10).update("p", "m", ANSWERS[1])
     store.cache().update("for good", "m", ANSWERS[1])
-    now[0] += 10
+    clock.now += 10
     assert store.cache().lookup("p", "m") is None
     assert store.cache().lookup("for good", "m") == ANSWERS[1]
     with pytest.raises(ValueError, match="ttl must be"):

@@ -1,10 +1,9 @@
-"""Histories: the whole face that LangChain and applications see, sync and async."""
+"""Histories: everything that LangChain and applications see, sync and async."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from secrets import token_hex
 from typing import Any
 
@@ -28,13 +27,11 @@ from langchain_memstore import (
     MessageEncodeError,
     Snapshot,
 )
-from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.history import RunHistory
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.session import Append
 from langchain_memstore.window import Bounds
-
-Call = Callable[..., Any]
+from support.variants import Call
 
 HI, HELLO = HumanMessage("hi", id="1"), AIMessage("hello", id="2", response_metadata={"raw": b"bytes"})
 GROUP: list[BaseMessage] = [
@@ -43,31 +40,6 @@ GROUP: list[BaseMessage] = [
     ToolMessage("2", tool_call_id="y"),
 ]
 EMPTY = Snapshot(messages=[], summary=None, turns=0, total=0, evicted=0, summarized=0, lost=0, ttl=None)
-
-
-@pytest.fixture(params=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Calls a method of a history, or reads a property, through one of the two faces."""
-
-    def of_sync(history: ChatMessageHistory, name: str, *args: Any) -> Any:
-        found = getattr(history, name)
-        return found(*args) if callable(found) else found
-
-    def of_async(history: ChatMessageHistory, name: str, *args: Any) -> Any:
-        name = f"aget_{name}" if name in ("messages", "summary", "turns") else f"a{name}"
-        return asyncio.run(getattr(history, name)(*args))
-
-    return of_sync if request.param == "sync" else of_async
-
-
-@pytest.fixture
-def backend() -> LocalBackend:
-    return LocalBackend()
-
-
-@pytest.fixture
-def store(backend: LocalBackend) -> Memstore:
-    return Memstore(backend)
 
 
 @pytest.fixture

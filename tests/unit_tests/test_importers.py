@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversations import converse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.chat_history import InMemoryChatMessageHistory
@@ -32,8 +31,9 @@ from langchain_memstore.integrations.importers import (
 )
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
-
-from .strategies import MESSAGES, any_text, any_values, canonical, messages
+from support.clock import Clock
+from support.conversations import converse
+from support.strategies import MESSAGES, any_text, any_values, canonical, messages
 
 pytestmark = pytest.mark.filterwarnings("ignore:The class `InMemoryChatMessageHistory` was deprecated")
 
@@ -42,18 +42,13 @@ PLAIN = {"session_id": "s", "messages": [message_to_dict(message) for message in
 
 
 @pytest.fixture
-def now() -> list[float]:
-    return [1_800_000_000.0]
+def store(clock: Clock) -> Memstore:
+    return Memstore(LocalBackend(clock=clock), summarize="manual", max_messages=6)
 
 
 @pytest.fixture
-def store(now: list[float]) -> Memstore:
-    return Memstore(LocalBackend(clock=lambda: now[0]), summarize="manual", max_messages=6)
-
-
-@pytest.fixture
-def other(now: list[float]) -> Memstore:
-    return Memstore(LocalBackend(clock=lambda: now[0]), max_messages=4, ttl=60)
+def other(clock: Clock) -> Memstore:
+    return Memstore(LocalBackend(clock=clock), max_messages=4, ttl=60)
 
 
 def lines(*values: Any) -> JsonLines:
@@ -78,9 +73,9 @@ def make_session(store: Memstore, session_id: str = "s") -> None:
 # Out and in again
 
 
-def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, now: list[float]) -> None:
+def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, clock: Clock) -> None:
     make_session(store)
-    now[0] += 1000.25
+    clock.now += 1000.25
     report = import_conversations(other, JsonLines(io.BytesIO(b"".join(export_conversations(store)))))
     assert report == ImportReport(imported=1, messages=len(TALK), waiting=report.waiting)
     assert report.complete and report.waiting > 0
@@ -91,7 +86,7 @@ def test_a_session_comes_back_as_it_was(store: Memstore, other: Memstore, now: l
     assert history.search("human") == [message for message in TALK if isinstance(message, HumanMessage)]
 
 
-async def test_the_async_face_does_the_same(store: Memstore, other: Memstore) -> None:
+async def test_the_async_variant_does_the_same(store: Memstore, other: Memstore) -> None:
     make_session(store)
     make_session(store, "t")
     exported: AsyncIterator[bytes] = aexport_conversations(store, "[st]")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from waiting import wait_until
 
 from langchain_memstore import BackendError, BackendUnavailable, DecryptError
 from langchain_memstore.backends.local import LocalBackend
@@ -26,8 +25,8 @@ from langchain_memstore.ops.kv_scripts import Delete, Increment, UpdateRecord
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
 from langchain_memstore.window import Bounds
-
-from .unsteady import Unsteady, falling_back
+from support.unsteady import Unsteady, falling_back
+from support.waiting import wait_until
 
 KEYS = SessionKeys("conversation", "session")
 READ = Read(KEYS, None, refresh=False)

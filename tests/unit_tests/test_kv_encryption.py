@@ -13,16 +13,10 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_memstore import DecryptError, Memstore
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.ops.kv import Get, Set
-
-from .unsteady import Unsteady, falling_back
+from support.unsteady import Unsteady, falling_back
 
 OLD, NEW = os.urandom(32), os.urandom(32)
 SECRET = "hunter2"
-
-
-@pytest.fixture
-def backend() -> LocalBackend:
-    return LocalBackend()
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, LockTaken, Memstore
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.backends.outage.journal import JOURNALED, read_op, write_op
-
-from .unsteady import Unsteady, falling_back
+from support.unsteady import Unsteady, falling_back
+from support.waiting import wait_until
 
 
 @pytest.fixture

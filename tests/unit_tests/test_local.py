@@ -8,13 +8,13 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_memstore import ChatMessageHistory, LocalChatMessageHistory, Memstore
 from langchain_memstore.backends.local import LocalBackend
+from support.clock import Clock
 
 
 class Local:

@@ -10,20 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from clock import Clock
 
 from langchain_memstore import BackendError, LockLost, LockTaken, Memstore
 from langchain_memstore.backends.local import LocalBackend
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Memstore:
-    return Memstore(LocalBackend(clock=clock))
+from support.clock import Clock
 
 
 def test_one_at_a_time(store: Memstore) -> None:
@@ -230,7 +220,7 @@ def test_a_block_may_end_in_another_thread(store: Memstore) -> None:
         pass
 
 
-def test_one_object_serves_both_faces(store: Memstore) -> None:
+def test_one_object_serves_both_variants(store: Memstore) -> None:
     lock = store.lock("a")
 
     async def hold() -> bool:

@@ -22,21 +22,16 @@ from langchain_memstore.ops.listing import Scan, ScanPage
 Listing = Callable[..., list[SessionInfo]]
 
 
-@pytest.fixture(params=["sync", "async"])
-def listing(request: pytest.FixtureRequest) -> Listing:
-    """Lists the sessions of a store through one of the two faces."""
+@pytest.fixture
+def listing(variant: str) -> Listing:
+    """Lists the sessions of a store through one of the two variants."""
 
     async def of_async(store: Memstore, *args: str) -> list[SessionInfo]:
         return [info async for info in store.asessions(*args)]
 
-    if request.param == "sync":
+    if variant == "sync":
         return lambda store, *args: list(store.sessions(*args))
     return lambda store, *args: asyncio.run(of_async(store, *args))
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @pytest.fixture
@@ -99,7 +94,11 @@ def test_clients_are_borrowed() -> None:
         store.close()
 
 
-@pytest.mark.parametrize("clients", [{}, {"redis_client": "redis://h"}, {"async_client": redis.Redis(port=1)}], ids=str)
+@pytest.mark.parametrize(
+    "clients",
+    [{}, {"redis_client": "redis://h"}, {"async_client": redis.Redis(port=1)}],
+    ids=["none", "a URL", "a sync one"],
+)
 def test_what_is_no_client_is_refused(clients: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="client"):
         Memstore.from_client(**clients)
@@ -119,6 +118,7 @@ def test_it_shows_itself(store: Memstore) -> None:
     assert store.status == Status(backend="local", degraded=False, pending=0, since=None)
 
 
+@pytest.mark.usefixtures("passing_time")
 def test_a_listing_tells_what_is_known(store: Memstore, listing: Listing) -> None:
     before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
     history = store.history("s", max_messages=2, ttl=60)

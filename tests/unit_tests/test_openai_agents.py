@@ -41,12 +41,6 @@ from langchain_memstore import BackendUnavailable, DecryptError, Memstore, Messa
 from langchain_memstore.integrations.openai_agents import KINDS, MemstoreSession, kind_of
 from langchain_memstore.ops.reading import Read
 
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
-
-
 # A model by script
 
 

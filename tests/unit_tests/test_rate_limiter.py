@@ -11,23 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from clock import Clock
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_memstore import Memstore
-from langchain_memstore.backends.local import LocalBackend
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Memstore:
-    return Memstore(LocalBackend(clock=clock))
+from support.clock import Clock
 
 
 async def test_a_moving_window(store: Memstore, clock: Clock) -> None:

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from readme import PAGES, README, python_blocks, table
 
 from langchain_memstore import MemstoreSettings, errors
 from langchain_memstore.options import ConnectionOptions, HistoryOptions, LayerPolicy, Policy
+from support.readme import PAGES, README, python_blocks, table
 
 
 @pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")

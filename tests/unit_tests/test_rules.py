@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conversations import converse, turns
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from rules import NOT_THE_USER, anthropic_objections, openai_objections
+
+from support.conversations import converse, turns
+from support.rules import NOT_THE_USER, anthropic_objections, openai_objections
 
 HELLO = HumanMessage("hello")
 ANSWER = AIMessage("there you are")

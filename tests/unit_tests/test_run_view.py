@@ -23,15 +23,9 @@ from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableLa
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from langchain_memstore import LocalChatMessageHistory, Memstore
-
-from .runs import SESSION, ScriptedModel, every_stream, every_way
+from support.runs import SESSION, ScriptedModel, every_stream, every_way
 
 Factory = Callable[[str], Any]
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @pytest.fixture(params=["history", "get_session_history", "LocalChatMessageHistory"])
@@ -231,6 +225,7 @@ def meanwhile(store: Memstore, event: str) -> None:
 )
 @pytest.mark.parametrize("factory_name", ["history", "get_session_history"])
 @every_way
+@pytest.mark.usefixtures("passing_time")
 async def test_what_comes_between_the_two_reads(
     store: Memstore, way: Any, factory_name: str, event: str, before: Any, plain: Any, view: Any
 ) -> None:

@@ -18,15 +18,9 @@ from langchain_memstore import LocalChatMessageHistory, Memstore, MessageEncodeE
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append
-
-from .runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
+from support.runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
 
 CALL = {"name": "add", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @every_way

@@ -16,18 +16,12 @@ from langgraph.graph import MessagesState, StateGraph
 from pydantic import ValidationError
 
 from langchain_memstore import Memstore, MessageEncodeError, RedisChatMessageHistory, RunnableWithHistory
-
-from .runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
+from support.runs import SESSION, ScriptedModel, every_stream, every_way, said, streaming
 
 PROMPT = ChatPromptTemplate.from_messages(
     [("system", "Speak {language}."), MessagesPlaceholder("past"), ("human", "{question}")]
 )
 KEYS = {"input_messages_key": "question", "history_messages_key": "past"}
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @every_way
@@ -107,8 +101,8 @@ def test_a_configurable_runnable(store: Memstore) -> None:
     assert {spec.id for spec in chain.config_specs} == {"session_id", "tone"}
 
 
-@pytest.mark.parametrize("face", ["invoke", "ainvoke"])
-async def test_retrying(store: Memstore, face: str) -> None:
+@pytest.mark.parametrize("method", ["invoke", "ainvoke"])
+async def test_retrying(store: Memstore, method: str) -> None:
     errors = [RuntimeError("overloaded")]
 
     def answer(_: Any) -> str:
@@ -117,7 +111,7 @@ async def test_retrying(store: Memstore, face: str) -> None:
         return "OK"
 
     chain = RunnableWithHistory(answer, store.history).with_retry(stop_after_attempt=2, wait_exponential_jitter=False)
-    assert (chain.invoke("hi", SESSION) if face == "invoke" else await chain.ainvoke("hi", SESSION)) == "OK"
+    assert (chain.invoke("hi", SESSION) if method == "invoke" else await chain.ainvoke("hi", SESSION)) == "OK"
     assert said(store) == [("human", "hi"), ("ai", "OK")]
 
 

@@ -17,19 +17,13 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_memstore import BackendFull, Memstore, RunnableWithHistory
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.ops.session import Append
-
-from .runs import SESSION, every_stream, every_way, said, streaming
+from support.runs import SESSION, every_stream, every_way, said, streaming
 
 PATIENCE = 10  # seconds
 
 if_asked = pytest.mark.parametrize(
     ("save_input", "kept"), [(False, []), (True, [("human", "hi")])], ids=["nothing is kept", "the input is kept"]
 )
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 def full() -> Memstore:
@@ -93,11 +87,11 @@ async def test_abatch_on_one_session(store: Memstore) -> None:
     assert_all_turns(store)
 
 
-@pytest.mark.parametrize("face", ["invoke", "stream"])
-def test_threads_on_one_session(store: Memstore, face: str) -> None:
+@pytest.mark.parametrize("method", ["invoke", "stream"])
+def test_threads_on_one_session(store: Memstore, method: str) -> None:
     chain = RunnableWithHistory(meeting(8), store.history)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda question: list(getattr(chain, face)(question, SESSION)), QUESTIONS))
+        list(threads.map(lambda question: list(getattr(chain, method)(question, SESSION)), QUESTIONS))
     assert_all_turns(store)
 
 
@@ -114,6 +108,7 @@ async def test_tasks_on_one_session(store: Memstore) -> None:
 @pytest.mark.parametrize("keys", [{}, {"input_messages_key": "messages"}], ids=["list", "dict"])
 @pytest.mark.parametrize("end", ["clear", "lapse"])
 @every_way
+@pytest.mark.usefixtures("passing_time")
 async def test_the_session_ends_during_a_run(store: Memstore, way: Any, end: str, keys: Any) -> None:
     """What was there stays gone, and the run's own messages start the new conversation."""
 
@@ -310,8 +305,8 @@ class Hanging:
 
 
 @if_asked
-@pytest.mark.parametrize("face", ["ainvoke", "astream"])
-async def test_cancelling(store: Memstore, face: str, save_input: bool, kept: Any) -> None:
+@pytest.mark.parametrize("method", ["ainvoke", "astream"])
+async def test_cancelling(store: Memstore, method: str, save_input: bool, kept: Any) -> None:
     model = Hanging()
     chain = RunnableWithHistory(model.runnable, store.history, save_input_on_error=save_input)
 
@@ -319,7 +314,7 @@ async def test_cancelling(store: Memstore, face: str, save_input: bool, kept: An
         async for _ in chain.astream("hi", SESSION):
             pass
 
-    task = asyncio.create_task(run() if face == "astream" else chain.ainvoke("hi", SESSION))
+    task = asyncio.create_task(run() if method == "astream" else chain.ainvoke("hi", SESSION))
     await model.begins()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -30,15 +30,9 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.prebuilt import ToolNode, create_react_agent, tools_condition
 
 from langchain_memstore import Memstore, RunnableWithHistory
-
-from .runs import SESSION, ScriptedModel, every_stream, every_way, said
+from support.runs import SESSION, ScriptedModel, every_stream, every_way, said
 
 KEY = {"input_messages_key": "messages"}
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @tool

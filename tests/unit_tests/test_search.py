@@ -23,6 +23,7 @@ from langchain_memstore.history import ChatMessageHistory
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.session import Append
 from langchain_memstore.options import Policy
+from support.clock import Clock
 
 R = TypeVar("R")
 
@@ -47,11 +48,6 @@ def search(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
         return list(found) if request.param == "search" else asyncio.run(collect(found))
 
     return find
-
-
-@pytest.fixture
-def store() -> Memstore:
-    return Memstore.from_url("memory://")
 
 
 @pytest.fixture
@@ -194,7 +190,7 @@ def test_arguments_of_a_store_are_checked_when_it_is_called(
 
 
 @BAD_ARGUMENTS
-def test_arguments_of_the_async_face_of_a_store_are_checked_when_it_is_called(
+def test_arguments_of_the_async_variant_of_a_store_are_checked_when_it_is_called(
     store: Memstore, arguments: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named):
@@ -262,7 +258,7 @@ def test_hits_come_as_conversations_are_read(recording: Recording) -> None:
         assert recording.done.count("ReadEntries") == sessions_read
 
 
-async def test_hits_of_the_async_face_come_as_conversations_are_read(recording: Recording) -> None:
+async def test_hits_of_the_async_variant_come_as_conversations_are_read(recording: Recording) -> None:
     hits = Memstore(recording).asearch("hello")
     assert recording.done == []
     for sessions_read in (1, 1, 2, 2, 3, 3):
@@ -275,18 +271,17 @@ def test_no_more_is_read_than_the_limit_asks_for(recording: Recording, search: C
     assert recording.done.count("ReadEntries") == 1
 
 
-def test_searching_keeps_no_session_alive(search: Callable[..., list[Any]]) -> None:
-    now = [1000.0]
-    backend = LocalBackend(max_sessions=2, clock=lambda: now[0])
+def test_searching_keeps_no_session_alive(search: Callable[..., list[Any]], clock: Clock) -> None:
+    backend = LocalBackend(max_sessions=2, clock=clock)
     store = Memstore(backend, ttl=100)
     for name in ("first", "second"):
         store.history(name).add_message(HumanMessage("hello"))
-    now[0] += 90
+    clock.now += 90
     assert len(search(store.history("first"), "hello")) == len(search(store, "hello", match="first")) == 1
     assert [info.ttl for info in store.sessions()] == [10, 10]
     store.history("third").add_message(HumanMessage("hello"))  # takes the place of the one that was used least recently
     assert {hit.session_id for hit in search(store, "hello")} == {"second", "third"}
-    now[0] += 11
+    clock.now += 11
     assert {hit.session_id for hit in search(store, "hello")} == {"third"}
 
 

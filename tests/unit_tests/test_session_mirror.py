@@ -1,11 +1,10 @@
-"""What the process last knew of sessions: bounded, the latest, and as it would be read now."""
+"""The session mirror: bounded, with the latest sessions, and as they would be read now."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -18,6 +17,7 @@ from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary
 from langchain_memstore.window import Bounds
+from support.clock import Clock
 
 BOUNDS = Bounds(5, None, codec.RESULTS, codec.TURN_STARTS)
 WAITING = Bounds(4, None, codec.RESULTS, codec.TURN_STARTS, max_evicted=3)
@@ -30,15 +30,24 @@ def append(text: str, keys: SessionKeys = KEYS, bounds: Bounds = BOUNDS) -> Appe
 
 
 class Known:
-    """A store, and what is noted of it."""
+    """A store, and a mirror that records what is done to it."""
 
     def __init__(self, most: int = 10**6) -> None:
+        self.most = most
         self.clock = Clock()
         self.store = LocalBackend(clock=self.clock)
         self.mirror = SessionMirror(most, self.clock)
 
     def do(self, op: Op[Any]) -> None:
         self.mirror.record(op, self.store.execute(op))
+        self.check_bounds()
+
+    def check_bounds(self) -> None:
+        """Check that what the mirror keeps is bounded, and counted as it is."""
+        held = self.mirror._sessions.values()
+        assert len(self.mirror._recorded) < 16
+        assert all(len(each.writes) <= 64 and len(each.recent) <= 16 for each in held)
+        assert self.mirror._size == sum(each.size for each in held) <= self.most
 
     def seen(self, op: Op[Any]) -> Any:
         """Return what an operation answers that has only what is known."""
@@ -179,3 +188,58 @@ def test_one_session_that_is_larger_than_the_bound_is_not_kept() -> None:
     assert len(known.mirror) == 0
     known.do(append("small", SessionKeys("conversation", "other")))
     assert len(known.mirror) == 1
+
+
+def test_operations_are_recorded_until_there_are_sixteen() -> None:
+    known = Known()
+    for number in range(1, 100):
+        known.do(append(str(number)))
+        assert len(known.mirror._recorded) == number % 16
+
+
+def test_of_the_writes_before_a_view_the_last_sixteen_ids_are_kept() -> None:
+    known = Known()
+    done = [append(str(number)) for number in range(100)]
+    for at, op in enumerate(done, 1):
+        known.do(op)
+        if at % 7 == 0:
+            known.do(READ)
+            assert len(known.mirror) == 1
+            assert known.mirror._sessions[KEYS.meta].recent == [each.write_id for each in done[:at]][-16:]
+
+
+@pytest.mark.parametrize("make", [lambda: append("more"), lambda: RegisterTurn(KEYS, 60_000)], ids=["append", "write"])
+def test_writes_without_a_read_are_compacted(make: Any) -> None:
+    """However many there are, no more are kept beside the view than 64, and the view has the others."""
+    known = Known()
+    known.do(append("first"))
+    known.do(READ)
+    most = 0
+    for _ in range(300):
+        known.do(make())
+        assert len(known.mirror) == 1
+        most = max(most, len(known.mirror._sessions[KEYS.meta].writes))
+    assert 32 <= most <= 64
+    assert known.seen(READ).turns == 301
+
+
+def test_sessions_that_are_no_more_take_no_room() -> None:
+    known = Known(most=10_000)
+    for number in range(200):
+        keys = SessionKeys("conversation", str(number))
+        known.do(append("x" * 1_000, keys))
+        known.do(Read(keys, None, refresh=False))
+        known.do(Clear(keys))
+    assert len(known.mirror) == known.mirror._size == 0
+
+
+def test_no_less_is_counted_than_the_entries_take() -> None:
+    known = Known()
+    known.do(append("first"))
+    known.do(READ)
+    for number in range(1, 100):
+        known.do(append("x" * 1_000))
+        assert len(known.mirror) == 1
+        (held,) = known.mirror._sessions.values()
+        entries = [*(held.view.entries if held.view else []), *(entry for op in held.writes for entry in op.entries)]
+        assert held.size >= sum(map(len, entries[1:])), number

@@ -1,4 +1,4 @@
-"""What makes a summary: a chat model, a Runnable or a function, through either face."""
+"""What makes a summary: a chat model, a Runnable or a function, through either variant."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ Make = Callable[..., Awaitable[str]]
 
 @pytest.fixture(params=["sync", "sync, on an event loop", "async"])
 def make(request: pytest.FixtureRequest) -> Make:
-    """Makes a summary through one face; the sync one with and without an event loop that runs in the thread."""
+    """Makes a summary through one variant; the sync one with and without an event loop that runs in the thread."""
 
-    async def through_the_face(summarizer: Any, previous: str = "", messages: list[BaseMessage] = MESSAGES) -> str:
+    async def through_the_variant(summarizer: Any, previous: str = "", messages: list[BaseMessage] = MESSAGES) -> str:
         if request.param == "async":
             return await asummarize(summarizer, previous, messages)
         if request.param == "sync":
             return await asyncio.to_thread(summarize, summarizer, previous, messages)
         return summarize(summarizer, previous, messages)
 
-    return through_the_face
+    return through_the_variant
 
 
 class Recorder(BaseCallbackHandler):
@@ -330,8 +330,8 @@ def test_options_that_make_no_sense_are_refused(option: str, value: Any) -> None
 
 
 @pytest.mark.parametrize("summarize", ["inline", "background"])
-@pytest.mark.parametrize("face", ["sync", "async", "events"])
-async def test_a_summary_is_no_part_of_the_run(face: str, summarize: Any) -> None:
+@pytest.mark.parametrize("way", ["sync", "async", "events"])
+async def test_a_summary_is_no_part_of_the_run(way: str, summarize: Any) -> None:
     """Whoever listens to a run, by callbacks, by a collector or to its events, hears nothing of the summary."""
     summarizer, talker = _model().with_config(run_name="summarizer"), OTHER.with_config(run_name="talker")
     store = Memstore.from_url(summarizer=summarizer, summarize=summarize, summarize_every=1, max_messages=2)
@@ -340,9 +340,9 @@ async def test_a_summary_is_no_part_of_the_run(face: str, summarize: Any) -> Non
     recorder, events = Recorder(), []
     config: Any = {"configurable": {"session_id": "one"}, "callbacks": [recorder]}
     with collect_runs() as collected:
-        if face == "sync":
+        if way == "sync":
             chain.invoke("Really?", config)
-        elif face == "async":
+        elif way == "async":
             await chain.ainvoke("Really?", config)
         else:
             events = [event["name"] async for event in chain.astream_events("Really?", config)]
@@ -350,4 +350,4 @@ async def test_a_summary_is_no_part_of_the_run(face: str, summarize: Any) -> Non
     assert store.history("one").summary == "Oslo, 9:10"
     assert recorder.runs == ["RunnableWithHistory", "talker"]
     assert [run.name for run in collected.traced_runs] == ["RunnableWithHistory"]
-    assert face != "events" or set(events) == {"RunnableWithHistory", "talker"}
+    assert way != "events" or set(events) == {"RunnableWithHistory", "talker"}

@@ -23,8 +23,7 @@ from pydantic import BaseModel
 
 from langchain_memstore.codec.tagged import MARK, pack, unpack
 from langchain_memstore.errors import MessageEncodeError
-
-from .strategies import Point, any_values, canonical
+from support.strategies import Point, any_values, canonical
 
 
 def through_json(value: Any) -> Any:

@@ -6,23 +6,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from clock import Clock
 
 from langchain_memstore import BackendError, Memstore, ValueDecodeError, ValueEncodeError
-from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.kv import WorkingMemory, WorkingMemoryRecord
 from langchain_memstore.ops.kv import Set
 from langchain_memstore.testing import HOSTILE_IDS
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> Memstore:
-    return Memstore(LocalBackend(clock=clock))
+from support.clock import Clock
 
 
 @pytest.fixture

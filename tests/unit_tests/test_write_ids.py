@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops import write_ids as batches
+from langchain_memstore.ops import write_ids
 from langchain_memstore.ops.write_ids import MOST_GAPS, MOST_WRITERS, Seen, Writers, new_write_id, parse_write_id
 
 KEYS = SessionKeys("conversation", "session")
@@ -68,10 +68,10 @@ def test_the_writers_that_wrote_last_are_remembered() -> None:
 
 def test_ids_of_other_forms_are_left_alone() -> None:
     writers = Writers()
-    for batch in ("", "x", "ab", "ab.", ".1", "AB.1", "ab.1.2", "ab.-1", "run-7"):
-        writers.add(batch)
-        assert parse_write_id(batch) is None
-        assert not writers.has(batch)
+    for write_id in ("", "x", "ab", "ab.", ".1", "AB.1", "ab.1.2", "ab.-1", "run-7"):
+        writers.add(write_id)
+        assert parse_write_id(write_id) is None
+        assert not writers.has(write_id)
 
 
 def test_ids_are_numbered_for_each_session() -> None:
@@ -85,14 +85,14 @@ def test_ids_are_numbered_for_each_session() -> None:
 
 
 def test_no_id_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "MOST_SESSIONS", 5)
+    monkeypatch.setattr(write_ids, "MOST_SESSIONS", 5)
     sessions = [SessionKeys("conversation", str(number)) for number in range(12)]
 
     def make(_: int) -> list[str]:
         return [new_write_id(sessions[number % 12]) for number in range(500)]
 
     with ThreadPoolExecutor(4) as threads:
-        made = [batch for made in threads.map(make, range(4)) for batch in made]
+        made = [write_id for made in threads.map(make, range(4)) for write_id in made]
     assert len(set(made)) == len(made) == 2000
 
 

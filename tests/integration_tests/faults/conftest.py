@@ -1,4 +1,4 @@
-"""Servers that keep what they have acknowledged, and a look at what they hold."""
+"""Servers that keep what they have acknowledged, and stores on them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from langchain_memstore import Memstore, codec
-
-from ..servers import Server
-
-DURABLE = ("--appendonly", "yes", "--appendfsync", "no")  # the kernel has it before the client is told
+from langchain_memstore import Memstore
+from support.servers import DURABLE, Server
 
 
 @pytest.fixture
@@ -32,15 +29,3 @@ def open_store() -> Iterator[Callable[..., Memstore]]:
     """Makes stores, and closes them after the test."""
     with ExitStack() as stack:
         yield lambda url, **options: stack.enter_context(Memstore.from_url(url, **options))
-
-
-def held(server: Server, session_id: str) -> list[str]:
-    """Return what the messages say that the server holds of a session."""
-    with server.admin() as admin:
-        return [codec.decode(entry).text for entry in admin.lrange(f"conversation:messages:{{{session_id}}}", 0, -1)]
-
-
-def total(server: Server, session_id: str) -> int:
-    """Return how many messages the server was ever told of a session."""
-    with server.admin() as admin:
-        return int(admin.hget(f"conversation:meta:{{{session_id}}}", "total"))

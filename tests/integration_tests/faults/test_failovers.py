@@ -13,10 +13,8 @@ from secrets import token_hex
 import pytest
 from langchain_core.messages import HumanMessage
 from redis.crc import key_slot
-from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, codec
-from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.outage.controller import OutageController
 from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.backends.outage.journal import Journal
@@ -25,12 +23,12 @@ from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.backends.redis.urls import settings_of, url_pools
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append
-from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
-
-from ..proxy import Proxy, RandomCuts
-from ..servers import PASSWORD, USER, Server
-from ..topologies import SERVICE, ClusterOfServers, WatchedServers
+from support.proxy import Proxy, RandomCuts
+from support.servers import PASSWORD, USER, Server
+from support.topologies import SERVICE, ClusterOfServers, WatchedServers
+from support.variants import VariantOf
+from support.waiting import wait_until
 
 WRITERS = 8
 
@@ -239,7 +237,7 @@ async def test_a_listing_sees_all_while_a_master_is_replaced(
     wait_until(cluster.is_well, 20)
 
 
-def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, face: Callable[[Backend], Execute]) -> None:
+def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, variant_of: VariantOf) -> None:
     bounds = Bounds(None, None, codec.RESULTS, codec.TURN_STARTS)
     with ExitStack() as stack:
         cuts = {server.port: RandomCuts(seed) for seed, server in enumerate(cluster.servers)}
@@ -254,7 +252,7 @@ def test_500_appends_over_bad_lines_to_a_cluster(cluster: ClusterOfServers, face
         nodes = Cluster([through(("127.0.0.1", server.port)) for server in cluster.servers[:2]], connect, remap=through)
         outage = OutageController(lambda: Journal(10_000))
         backend = FallbackBackend(ClusterBackend(nodes), outage, lambda: ClusterBackend(nodes))
-        execute = face(backend)
+        execute = variant_of(backend)
         for number in range(500):
             entries = codec.encode([HumanMessage(str(number))])
             execute(Append(keys_of(number % WRITERS), entries, bounds, 60_000))

@@ -20,13 +20,12 @@ import redis.asyncio
 from langchain_core.messages import AIMessage, HumanMessage
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from waiting import wait_until
 
 from langchain_memstore import BackendUnavailable, Memstore, RedisChatMessageHistory
-
-from ..proxy import SWALLOW, Cut, LostReplies, Proxy, RandomCuts
-from ..servers import PASSWORD, USER, Server
-from .conftest import held, total
+from support.contents import held, total
+from support.proxy import SWALLOW, Cut, LostReplies, Proxy, RandomCuts
+from support.servers import PASSWORD, USER, Server
+from support.waiting import wait_until
 
 OUTAGE = float(os.environ.get("MEMSTORE_OUTAGE", "2.5"))  # seconds
 TIMEOUT = 0.5  # seconds, of the sockets
@@ -116,18 +115,18 @@ def demote(server: Server) -> None:
         admin.replicaof("NO", "ONE")
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
 @pytest.mark.parametrize("disturbance", [kill, freeze, demote])
 def test_conversations_go_on_through_an_outage(
-    durable: Server, open_store: Callable[..., Memstore], face: str, disturbance: Callable[[Server], None]
+    durable: Server, open_store: Callable[..., Memstore], variant: str, disturbance: Callable[[Server], None]
 ) -> None:
     store = open_store(durable.open_url, max_messages=WINDOW, socket_timeout=TIMEOUT)
     talkers = [Talker(store, f"talker-{number}") for number in range(20)]
     stop = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        talking = (
-            thread.submit(talk, talkers, stop) if face == "sync" else thread.submit(asyncio.run, atalk(talkers, stop))
-        )
+        if variant == "sync":
+            talking = thread.submit(talk, talkers, stop)
+        else:
+            talking = thread.submit(asyncio.run, atalk(talkers, stop))
         try:
             time.sleep(0.3)
             disturbance(durable)  # in the main thread: a server ends with the thread that has started it
@@ -303,10 +302,9 @@ def plans() -> dict[str, Callable[[], Cut]]:
     }
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
 @pytest.mark.parametrize("plan", plans())
 def test_500_appends_through_a_bad_line(
-    server: Server, open_store: Callable[..., Memstore], plan: str, face: str
+    server: Server, open_store: Callable[..., Memstore], plan: str, variant: str
 ) -> None:
     with Proxy(server.port, plans()[plan]) as proxy:
         url = f"redis://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}/0"
@@ -318,7 +316,7 @@ def test_500_appends_through_a_bad_line(
                 await history.aadd_messages([HumanMessage(str(number))])
             await store.aclose()
 
-        if face == "async":
+        if variant == "async":
             asyncio.run(write())
         else:
             for number in range(500):

@@ -9,12 +9,11 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import tool
 from pydantic import Field
-from rules import openai_objections
 
 from langchain_memstore import Memstore
 from langchain_memstore.integrations.agents import HistoryMiddleware
-
-from .runs import ScriptedModel
+from support.rules import openai_objections
+from support.runs import ScriptedModel
 
 
 class AgentModel(ScriptedModel):

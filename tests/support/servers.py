@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import redis
-from readme import README
+
+from support.readme import README
 
 PATIENCE = 20  # seconds to wait for a server to be ready, or to stop
 
@@ -26,6 +28,20 @@ RIGHTS = re.search(r"^ACL SETUSER memstore on >PASSWORD (.*)$", README, re.MULTI
 """What a store needs, as the README has it; those under test log in as a user who may do no more."""
 FAMILY_RIGHTS = re.search(r"^ACL SETUSER memstore (~memory.*)$", README, re.MULTILINE)[1].split()
 """What the key-value family needs as well."""
+
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "no")
+"""Options of a server that loses nothing when it is killed: the kernel has a write before the client is answered."""
+
+
+class Reachable(NamedTuple):
+    """What can be reached.
+
+    Args:
+        url: The address, for a user who may do only what a store has to.
+    """
+
+    url: str
 
 
 class Server:
@@ -113,6 +129,10 @@ class Server:
         """The address, for a user who may do only what a store has to."""
         return f"redis://{USER}:{PASSWORD}@127.0.0.1:{self.port}/0"
 
+    def through(self, port: int) -> Reachable:
+        """Return the server as it is reached through another port, that of a proxy."""
+        return Reachable(self.url.replace(str(self.port), str(port)))
+
     @property
     def open_url(self) -> str:
         """The address, for a user who may do everything."""
@@ -135,6 +155,13 @@ def admit(admin: redis.Redis) -> None:
     """Set the user up who may do only what a store has to."""
     rights = RIGHTS.replace(":*", "*").split()  # some tests have a prefix that only begins like the default
     admin.execute_command("ACL", "SETUSER", USER, "reset", "on", f">{PASSWORD}", *rights)
+
+
+def grant(*servers: Server) -> None:
+    """Have the user do what the key-value family needs too, and no more."""
+    for server in servers:
+        with server.admin() as admin:
+            admin.execute_command("ACL", "SETUSER", USER, *FAMILY_RIGHTS)
 
 
 class _Exited(Exception):

@@ -16,6 +16,7 @@ from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.errors import BackendError, BackendUnavailable
 from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op
+from support.clock import Clock
 
 R = TypeVar("R")
 
@@ -67,6 +68,21 @@ class Unsteady:
 def quick_breaker() -> CircuitBreaker:
     """Make a breaker whose seconds are milliseconds."""
     return CircuitBreaker(clock=lambda: time.monotonic() * 1000)
+
+
+class RecordingBreaker(CircuitBreaker):
+    """A breaker that records its pauses, in seconds, and takes none of them."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        super().__init__(Clock(), chance=lambda: 0)
+
+    def open(self) -> None:
+        super().open()
+        self.pauses.append(super().remaining())
+
+    def remaining(self) -> float:
+        return 0.001
 
 
 def falling_back(

@@ -9,9 +9,9 @@ from typing import Any
 
 import redis
 from redis.crc import key_slot
-from waiting import wait_until
 
-from .servers import PASSWORD, USER, Server, admit, free_port
+from support.servers import PASSWORD, USER, Server, admit, free_port
+from support.waiting import wait_until
 
 NODE_TIMEOUT = 1000  # milliseconds after which a node counts as failed
 PATIENCE = 30.0  # seconds to wait for a topology to come about

@@ -15,8 +15,7 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.connections import Connections
-
-from .servers import Server
+from support.servers import Server
 
 DAY, LEASE = 86_400, 60  # seconds: the defaults
 
