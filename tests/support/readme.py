@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/migration.md")
+PAGES = ("README.md", "docs/architecture.md", "docs/migration.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
