@@ -55,10 +55,13 @@ def traces() -> Iterator[tuple[str, list[str]]]:
         history = store.history("session")
         assert store.kv().get("key") is None  # a connection is open
     logging.disable(logging.WARNING)  # that there is an outage, and an append that nobody replays
-    yield "an append that begins an outage", trace(lambda: history.add_messages(TURN))
-    assert store.status.degraded
-    store.close()
-    logging.disable(logging.NOTSET)
+    try:
+        files = trace(lambda: history.add_messages(TURN))
+        assert store.status.degraded
+        store.close()
+    finally:
+        logging.disable(logging.NOTSET)
+    yield "an append that begins an outage", files
 
 
 def main() -> None:

@@ -69,8 +69,7 @@ _HOMES = {
     ),
     "history": ("ChatMessageHistory", "LocalChatMessageHistory", "RedisChatMessageHistory"),
     "memstore": ("Memstore",),
-    "display.notebook": ("Snapshot",),  # where it learns to show itself
-    "models": ("SearchHit", "SessionInfo", "Status", "SummaryFailure"),
+    "models": ("SearchHit", "SessionInfo", "Snapshot", "Status", "SummaryFailure"),
     "runnable": ("RunnableWithHistory",),
     "settings": ("MemstoreSettings",),
 }

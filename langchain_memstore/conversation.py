@@ -205,12 +205,7 @@ class Conversation(Shown):
             raise
 
     def search(
-        self,
-        text: str,
-        *,
-        case_sensitive: bool = False,
-        types: Collection[str] | None = None,
-        limit: int | None = None,
+        self, text: str, *, case_sensitive: bool = False, types: Collection[str] | None = None, limit: int | None = None
     ) -> list[BaseMessage]:
         """Find messages, among those that wait to be summarised and those of the window; no TTL is refreshed.
 
@@ -231,12 +226,7 @@ class Conversation(Shown):
         return query.first(self._codec.decode(self._backend.execute(ReadEntries(self.keys))))
 
     async def asearch(
-        self,
-        text: str,
-        *,
-        case_sensitive: bool = False,
-        types: Collection[str] | None = None,
-        limit: int | None = None,
+        self, text: str, *, case_sensitive: bool = False, types: Collection[str] | None = None, limit: int | None = None
     ) -> list[BaseMessage]:
         """Find messages; the async variant of `search`."""
         query = Query(text, case_sensitive, types, limit)

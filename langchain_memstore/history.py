@@ -53,7 +53,6 @@ class RunHistory(ChatMessageHistory):
 
     @property
     @override
-    @override
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
         """The conversation as it was when this run first read it."""
         if self._first is None:

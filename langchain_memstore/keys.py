@@ -89,14 +89,13 @@ class SessionKeys:
     lease: str = field(init=False, repr=False, compare=False)
     """String: who is summarising the session now; expires by itself."""
     script_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """What `siblings` returns."""
+    """What `siblings` returns: the scripts take it without a call."""
 
     def __post_init__(self) -> None:
         head, tag = _escape(check_name("key_prefix", self.prefix)), _escape(check_name("session_id", self.session_id))
         for kind in SESSION_KINDS:
             object.__setattr__(self, kind, f"{head}:{kind}:{{{tag}}}")
-        script_keys = (self.messages, self.meta, self.turns, self.summary, self.evicted)
-        object.__setattr__(self, "script_keys", script_keys)
+        object.__setattr__(self, "script_keys", (self.messages, self.meta, self.turns, self.summary, self.evicted))
 
     def siblings(self) -> tuple[str, ...]:
         """Return the keys that expire together, in the order in which the scripts take them."""

@@ -129,11 +129,7 @@ class Query:
     """
 
     def __init__(
-        self,
-        text: str,
-        case_sensitive: bool = False,
-        types: Collection[str] | None = None,
-        limit: int | None = None,
+        self, text: str, case_sensitive: bool = False, types: Collection[str] | None = None, limit: int | None = None
     ) -> None:
         if not isinstance(text, str) or not text:
             raise ValueError(f"text must be a non-empty string, not {text!r}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
 from html import escape
+from importlib import import_module
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage
@@ -13,10 +14,7 @@ from langchain_core.messages import BaseMessage
 
 @singledispatch
 def notebook_forms(value: object) -> dict[str, str]:
-    """Return what a notebook shows of a value, by MIME type.
-
-    `display` registers what is shown of which class; of any other it is the repr.
-    """
+    """Return what a notebook shows of a value, by MIME type; `display.notebook` registers it for each class."""
     return {"text/plain": repr(value), "text/html": escape(repr(value))}
 
 
@@ -24,10 +22,11 @@ class Shown:
     """Shows itself as HTML in a notebook, and as text at the prompt of IPython. Looking starts no TTL anew."""
 
     def _repr_html_(self) -> str:
-        return notebook_forms(self)["text/html"]
+        return self._repr_mimebundle_()["text/html"]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         # What IPython asks for first: one look for both forms, and text where a terminal shows no HTML.
+        import_module("langchain_memstore.display.notebook")  # a snapshot that was unpickled has not imported it
         return notebook_forms(self)
 
 

@@ -90,11 +90,11 @@ def turns_start(length: int, max_turns: int, starts_turn: Callable[[int], bool])
     Returns:
         The index of the first message of the oldest turn to keep; 0 where there are fewer turns than that.
     """
-    left = max_turns
+    remaining = max_turns
     for index in range(length - 1, -1, -1):
         if starts_turn(index):
-            left -= 1
-            if left == 0:
+            remaining -= 1
+            if remaining == 0:
                 return index
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Protocol
 
 from typing_extensions import override
@@ -14,10 +15,12 @@ class Backend(Protocol):
     """Where sessions are kept: one verb, in two variants."""
 
     @property
+    @abstractmethod
     def status(self) -> Status:
         """How the backend does; looking does no I/O."""
         ...
 
+    @abstractmethod
     def execute(self, op: Op[R]) -> R:
         """Execute an operation.
 
@@ -32,14 +35,17 @@ class Backend(Protocol):
         """
         ...
 
+    @abstractmethod
     async def aexecute(self, op: Op[R]) -> R:
         """Execute an operation; the async variant of `execute`."""
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of what the backend owns; closing twice is closing once."""
         ...
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Let go of what the backend owns; the async variant of `close`."""
         ...

@@ -3,7 +3,7 @@
     def ping_all(backends: list[Backend]) -> Steps[int]:
         answers = 0
         for backend in backends:
-            answers += (yield Execute(backend, Ask(("PING",)))) is not None
+            answers += (yield ExecuteOp(backend, Ask(("PING",)))) is not None
         return answers
 
     run_steps(ping_all(backends))
@@ -39,7 +39,7 @@ Steps = Generator[Step, Any, R]
 """Yields steps, and is sent what each leads to."""
 
 
-class Execute(NamedTuple):
+class ExecuteOp(NamedTuple):
     """Execute an operation on a backend."""
 
     backend: Backend

@@ -10,16 +10,13 @@ from typing import Any
 import typer
 
 from langchain_memstore import MemstoreError, __version__
-from langchain_memstore.cli import doctor, shell
-from langchain_memstore.cli import inspect as looking
-from langchain_memstore.cli import maintain as keeping
-from langchain_memstore.cli import transfer as moving
+from langchain_memstore.cli import doctor, inspect, maintain, shell, transfer
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """Click's `ClickException`, which typer has from Click, or, of late, brings itself."""
 
 app = typer.Typer(name="memstore", rich_markup_mode=None, pretty_exceptions_enable=False)
-for family in (looking, doctor, moving, keeping):
+for family in (inspect, doctor, transfer, maintain):
     for command in family.COMMANDS:
         app.command(command.__name__.rstrip("_"))(command)
 

@@ -175,17 +175,17 @@ class SessionCodec:
 
     def _seal_all(self, entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if self._key_ring is None:
-            return entries if self._compress_above is None else compress(entries, self._compress_above)
+            return self.seal(entries)
         return self.encode([*map(codec.decode, entries)])
 
     def _unseal_entries(self, entries: Iterable[bytes]) -> list[bytes]:
-        opened: list[bytes] = []
+        unsealed: list[bytes] = []
         try:
             for entry in entries:
-                opened.append(self._unseal(entry, _ENTRY))
+                unsealed.append(self._unseal(entry, _ENTRY))
         except DecryptError as error:
-            raise DecryptError(self._its(f"entry {len(opened)} {error}")) from None
-        return opened
+            raise DecryptError(self._its(f"entry {len(unsealed)} {error}")) from None
+        return unsealed
 
     def _unseal(self, value: bytes, kind: bytes) -> bytes:
         if is_sealed(value):

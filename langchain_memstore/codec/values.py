@@ -72,11 +72,11 @@ class ValueCodec:
             ValueDecodeError: It is no value.
         """
         try:
-            opened = self._unseal(data, key, kind)
+            unsealed = self._unseal(data, key, kind)
         except DecryptError as error:
             raise DecryptError(f"{path} {error}") from None
         try:
-            return unpack(orjson.loads(opened))
+            return unpack(orjson.loads(unsealed))
         except Exception as error:  # a key may hold anything, and fail in any way
             raise ValueDecodeError(f"{path} is no JSON of this package; delete it or set it anew") from error
 

@@ -104,14 +104,14 @@ def _show(history: ChatMessageHistory, before: Snapshot) -> Snapshot:
     now = history.snapshot()
     new = now.total - before.total
     whole = before.messages + now.messages[-new:]
-    left = len(whole) - len(now.messages)
+    pushed_out = len(whole) - len(now.messages)
     print()
     if now.summary:
         _note(f'summary "{now.summary}"')
     for index, message in enumerate(now.messages):
         label, text = _brief(message)
         print(_cut(f"  | {index}  {label:<6}{text}"))
-    gone = f", {left} pushed out" if left else ""
+    gone = f", {pushed_out} pushed out" if pushed_out else ""
     print(f"  | window {len(now.messages)} of {MAX_MESSAGES}{gone}; turns {now.turns}; ", end="")
     print(f"total {now.total}; TTL {_seconds(now.ttl)}")
     start = len(whole) - MAX_MESSAGES

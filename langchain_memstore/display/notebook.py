@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from langchain_memstore.display.markup import html
-from langchain_memstore.display.page import Page, snapshot_page
-from langchain_memstore.display.plain import text
+from langchain_memstore import display
 from langchain_memstore.errors import MemstoreError
 from langchain_memstore.models import Shown, Snapshot, notebook_forms
 
 T = TypeVar("T", bound=Shown)
 
 
-def shows(cls: type[T], page_of: Callable[[T], Page]) -> None:
+def shows(cls: type[T], page_of: Callable[[T], display.Page]) -> None:
     """Have the objects of a class show themselves as a page; where making it fails, the page says why.
 
     Args:
@@ -26,10 +24,10 @@ def shows(cls: type[T], page_of: Callable[[T], Page]) -> None:
         try:
             page = page_of(shown)
         except MemstoreError as error:
-            page = Page(title=repr(shown), problems=(str(error),))
-        return {"text/plain": text(page), "text/html": html(page)}
+            page = display.Page(title=repr(shown), problems=(str(error),))
+        return {"text/plain": display.text(page), "text/html": display.html(page)}
 
     notebook_forms.register(cls, forms)
 
 
-shows(Snapshot, snapshot_page)
+shows(Snapshot, lambda snapshot: display.snapshot_page(snapshot))

@@ -44,7 +44,7 @@ class Lock:
     does. Long work calls `extend`; leaving the block raises LockLost where the time had run out.
 
     Args:
-        policy: Where the lock is kept.
+        outage_policy: Executes the operations; in an outage raises, or falls back to this process.
         prefix: The first part of its key.
         name: Which lock; any non-empty text.
         ttl: Seconds (or a timedelta) until the lock is free again when its holder dies.
@@ -56,14 +56,14 @@ class Lock:
 
     def __init__(
         self,
-        policy: OutagePolicy,
+        outage_policy: OutagePolicy,
         prefix: str,
         name: str,
         ttl: float | timedelta = 30,
         wait: float | timedelta | None = None,
     ) -> None:
         self._keys = Namespace(prefix, "lock").keys(check_name("name", name))
-        self._policy = policy
+        self._outage_policy = outage_policy
         self._name = name
         self._ttl = _time("ttl", ttl)
         if wait != 0:
@@ -78,15 +78,15 @@ class Lock:
     def __enter__(self) -> Self:
         caller, acquire, pauses = self._start()
         try:
-            taken, where = self._policy.execute(acquire)
+            taken, where = self._outage_policy.execute(acquire)
             while taken:
                 time.sleep(pauses.next(taken))
-                taken, where = self._policy.execute(acquire)
+                taken, where = self._outage_policy.execute(acquire)
         except Exception:
             raise
         except BaseException:  # interrupted: the lock may have been taken just now
             with suppress(BackendError):
-                self._policy.execute(GiveUp(self._keys, acquire.write_id))
+                self._outage_policy.execute(GiveUp(self._keys, acquire.write_id))
             raise
         self._holds.append(_Hold(caller, acquire.write_id, where))
         return self
@@ -94,10 +94,10 @@ class Lock:
     async def __aenter__(self) -> Self:
         caller, acquire, pauses = self._start()
         try:
-            taken, where = await self._policy.aexecute(acquire)
+            taken, where = await self._outage_policy.aexecute(acquire)
             while taken:
                 await asyncio.sleep(pauses.next(taken))
-                taken, where = await self._policy.aexecute(acquire)
+                taken, where = await self._outage_policy.aexecute(acquire)
         except Exception:
             raise
         except BaseException:  # cancelled: the lock may have been taken just now, or may yet be
@@ -188,7 +188,7 @@ class Lock:
 
     async def _abandon(self, token: str) -> None:
         with suppress(BackendError):
-            await self._policy.aexecute(GiveUp(self._keys, token))
+            await self._outage_policy.aexecute(GiveUp(self._keys, token))
 
     def _lost(self) -> LockLost:
         return LockLost(

@@ -24,7 +24,7 @@ class Monitoring:
     def slowlog(self, n: int = 10) -> list[SlowCommand]:
         """Return the last commands of the server that took long (by default 10 ms), latest first.
 
-        A store in the process keeps no slow log: none of its operations waits for anything. It returns [].
+        A store in the process keeps no slow log, and returns [].
 
         Args:
             n: The most to return.

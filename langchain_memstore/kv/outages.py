@@ -23,7 +23,7 @@ class OutagePolicy:
 
     Args:
         backend: The store.
-        stand_in: What stands in for it; None: nothing, an outage raises.
+        stand_in: What stands in for it; None: an outage raises.
     """
 
     def __init__(self, backend: Backend, stand_in: LocalBackend | None = None) -> None:

@@ -26,7 +26,7 @@ class RateLimiter(BaseRateLimiter):
     `per` seconds. A request whose answer is lost with its connection may count twice.
 
     Args:
-        policy: Where the requests are counted.
+        outage_policy: Executes the operations; in an outage raises, or falls back to this process.
         prefix: The first part of the key.
         requests: How many may pass in a window.
         per: Seconds (or a timedelta) of the window; whole ones, as `limits` counts.
@@ -38,7 +38,7 @@ class RateLimiter(BaseRateLimiter):
     """
 
     def __init__(
-        self, policy: OutagePolicy, prefix: str, requests: int, per: float | timedelta, key: str = "default"
+        self, outage_policy: OutagePolicy, prefix: str, requests: int, per: float | timedelta, key: str = "default"
     ) -> None:
         try:
             from limits import RateLimitItemPerSecond
@@ -51,7 +51,7 @@ class RateLimiter(BaseRateLimiter):
         if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 1:
             raise ValueError(f"per must be a whole number of seconds, at least 1, not {per!r}")
         item = RateLimitItemPerSecond(requests, seconds, namespace=check_name("key", key))
-        self._policy = policy
+        self._outage_policy = outage_policy
         self._item = item
         self._keys = (Namespace(prefix, "limit").key(item.key_for()),)
 
@@ -73,7 +73,7 @@ class RateLimiter(BaseRateLimiter):
             BackendError: The store refused or could not be reached.
         """
         while True:
-            state, _ = self._policy.execute(self._op())
+            state, _ = self._outage_policy.execute(self._op())
             if state.counted or not blocking:
                 return state.counted
             time.sleep(state.ttl_ms / 1000 + MOMENT)
@@ -82,7 +82,7 @@ class RateLimiter(BaseRateLimiter):
     async def aacquire(self, *, blocking: bool = True) -> bool:
         """Let a request pass; the async variant of `acquire`."""
         while True:
-            state, _ = await self._policy.aexecute(self._op())
+            state, _ = await self._outage_policy.aexecute(self._op())
             if state.counted or not blocking:
                 return state.counted
             await asyncio.sleep(state.ttl_ms / 1000 + MOMENT)
@@ -97,11 +97,11 @@ class RateLimiter(BaseRateLimiter):
 
     def remaining(self) -> int:
         """Return how many requests may pass now; looking counts none."""
-        return self._room(self._policy.execute(self._op(count=False))[0])
+        return self._room(self._outage_policy.execute(self._op(count=False))[0])
 
     async def aremaining(self) -> int:
         """Return how many requests may pass now; the async variant of `remaining`."""
-        return self._room((await self._policy.aexecute(self._op(count=False)))[0])
+        return self._room((await self._outage_policy.aexecute(self._op(count=False)))[0])
 
     def _op(self, count: bool = True) -> Hit:
         return Hit(self._keys, self._item.amount, self._item.get_expiry(), count)

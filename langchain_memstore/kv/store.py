@@ -230,11 +230,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         return deleted
 
     def cached(
-        self,
-        ttl: float | timedelta | None = 300,
-        *,
-        key: Callable[..., Any] | None = None,
-        name: str | None = None,
+        self, ttl: float | timedelta | None = 300, *, key: Callable[..., Any] | None = None, name: str | None = None
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Keep what a function returns, sync or async, and return it again for the same arguments.
 
@@ -311,5 +307,5 @@ def _beginning(prefix: str | None) -> str:
     return f"{glob.escape(prefix or '')}*"
 
 
-def _seconds(left: int | None) -> float | None:
-    return None if left is None else left / 1000
+def _seconds(ttl_ms: int | None) -> float | None:
+    return None if ttl_ms is None else ttl_ms / 1000

@@ -24,8 +24,8 @@ InOutage = Literal["serve", "journal", "refuse"]
 twice is doing it once, or refuses it."""
 
 MirrorEffect = Literal["none", "view", "append", "write", "forget"]
-"""What a `SessionMirror` records of an operation: nothing, the view that it returned, the entries that it appended,
-another write that it repeats on the view, or that what it knows of the session is void."""
+"""What a `SessionMirror` records: nothing; of a `Read` the `view` that it returned; of an `Append` the entries; of
+another `SessionScript` the `write`, which it reapplies to the view; or to `forget` the session."""
 
 
 class Script:
@@ -73,7 +73,7 @@ class Op(ABC, Generic[R]):
     atomic: ClassVar[bool] = True
     """Whether several commands run as one transaction."""
     scans: ClassVar[bool] = False
-    """Whether it lists one page of keys, from its `cursor` on; a Cluster goes through its masters page by page."""
+    """Whether it is a `ScanOp`."""
     everywhere: ClassVar[bool] = False
     """Whether a Cluster asks every master, and hands `decode` the answers of all, one after the other."""
     writes: ClassVar[bool] = False
@@ -87,12 +87,12 @@ class Op(ABC, Generic[R]):
 
     @override
     def __init_subclass__(cls) -> None:
-        if (name := cls.__dict__.get("journal_name")) is not None:
-            JOURNALED[name] = cls
+        if (name := cls.__dict__.get("journal_name")) is not None and JOURNALED.setdefault(name, cls) is not cls:
+            raise TypeError(f"journal_name {name!r} is that of {JOURNALED[name].__name__}")
 
     @property
     def targets(self) -> tuple[Hashable, ...]:
-        """What the operation is about: those about the same are replayed before the next of them may pass."""
+        """Ordering keys: operations that share one are replayed in order, and later ones wait."""
         return ()
 
     @property
@@ -124,3 +124,14 @@ class Op(ABC, Generic[R]):
     def follow_up(self, result: R) -> Op[Any] | None:
         """Return what is left to do in a second round trip, which is rare; None: nothing."""
         return None
+
+
+class ScanOp(Op[R]):
+    """An operation that lists one page of keys; a Cluster goes through its masters, page by page.
+
+    Its page has a cursor, too: where the next page starts.
+    """
+
+    scans: ClassVar[bool] = True
+
+    cursor: int

@@ -38,11 +38,6 @@ def expiry(ttl: int | None, now: int) -> int | None:
     return None if ttl is None else now + ttl
 
 
-def setting(key: str, data: bytes, ttl: int | None) -> Command:
-    """Return the command that sets a value."""
-    return ("SET", key, data) if ttl is None else ("SET", key, data, "PX", ttl)
-
-
 @dataclass(frozen=True)
 class Get(ValueOp[list[bytes | None]]):
     """Read values; None for each that is not there.
@@ -84,7 +79,8 @@ class Set(ValueOp[bool]):
 
     @override
     def commands(self) -> list[Command]:
-        return [setting(key, data, self.ttl) for key, data in self.items]
+        px = () if self.ttl is None else ("PX", self.ttl)
+        return [("SET", key, data, *px) for key, data in self.items]
 
     @override
     def decode(self, reply: list[Any]) -> bool:

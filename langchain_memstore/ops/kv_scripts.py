@@ -1,10 +1,9 @@
-"""The operations on one value that are done once for each write id, however often they are sent."""
+"""Scripts on one value: those that take effect once per write id, and the update of a record."""
 
 from __future__ import annotations
 
 import os
 import re
-from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -43,14 +42,9 @@ class ValueScript(ValueOp[R]):
         """Return the operation's own arguments."""
         return ()
 
-    @abstractmethod
-    @override
-    def run(self, state: LocalState, now: int) -> R:
-        """Do the operation on what the process holds."""
-
 
 class ValueFlag(ValueScript[bool]):
-    """Such an operation that tells whether it did anything."""
+    """A `ValueScript` that returns whether it changed anything."""
 
     @override
     def decode(self, reply: int) -> bool:
@@ -108,10 +102,9 @@ class SetNew(ValueFlag):
     def run(self, state: LocalState, now: int) -> bool:
         if find_result(state, self) is not None:
             return True
-        key = self.keys[0]
-        if state.values.find(key) is not None:
+        if state.values.find(self.keys[0]) is not None:
             return False
-        state.values.keep(key, Value(expiry(self.ttl, now), data=self.data))
+        state.values.keep(self.keys[0], Value(expiry(self.ttl, now), data=self.data))
         record_result(state, self, "1", now)
         return True
 
@@ -184,8 +177,8 @@ class Increment(ValueScript[int]):
         value.data = b"%d" % (counter + self.by)
         state.values.keep(key, value)
         ttl_ms = value.ttl_ms(now)
-        remembered = DAY if ttl_ms is None or ttl_ms > DAY else max(ttl_ms, MINUTE)
-        record_result(state, self, str(counter + self.by), now, remembered)
+        lifetime = DAY if ttl_ms is None or ttl_ms > DAY else max(ttl_ms, MINUTE)
+        record_result(state, self, str(counter + self.by), now, lifetime)
         return counter + self.by
 
 

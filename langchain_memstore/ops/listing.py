@@ -11,7 +11,7 @@ from typing_extensions import override
 from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.models import SessionInfo
-from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.base import Command, InOutage, Op, ScanOp
 from langchain_memstore.ops.state import LocalState
 
 
@@ -26,7 +26,7 @@ class ScanPage:
 
 
 @dataclass(frozen=True)
-class Scan(Op[ScanPage]):
+class Scan(ScanOp[ScanPage]):
     """List a page of names: of sessions, or of values.
 
     A listing sees every name that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/).
@@ -37,7 +37,6 @@ class Scan(Op[ScanPage]):
         count: About how many keys the server looks at for one page.
     """
 
-    scans: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "serve"
 
     pattern: SessionPattern

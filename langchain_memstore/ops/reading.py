@@ -114,7 +114,7 @@ class Read(SessionOp[SessionView]):
             epoch=session.epoch,
         )
         if self.follow_up(view) is not None:
-            session.expire(self.ttl, now)
+            session.refresh_ttl(self.ttl, now)
         return view
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from typing_extensions import override
 
 from langchain_memstore.models import SlowCommand, StoreInfo
-from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.base import Command, InOutage, Op, ScanOp
 from langchain_memstore.ops.state import LocalState
 
 
@@ -116,7 +116,7 @@ class KeyPage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScanKeys(Op[KeyPage]):
+class ScanKeys(ScanOp[KeyPage]):
     """List a page of keys.
 
     Args:
@@ -126,7 +126,6 @@ class ScanKeys(Op[KeyPage]):
         count: About how many keys the server looks at for one page.
     """
 
-    scans: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
 
     pattern: str
@@ -202,7 +201,7 @@ class ReadDocuments(Op[list[Kept]]):
 
     @override
     def decode(self, reply: list[Any]) -> list[Kept]:
-        return [Kept(text, _ttl_ms(reply_ms)) for text, reply_ms in zip(reply[::2], reply[1::2], strict=True)]
+        return [Kept(text, _ttl_ms(milliseconds)) for text, milliseconds in zip(reply[::2], reply[1::2], strict=True)]
 
     @override
     def run(self, state: LocalState, now: int) -> list[Kept]:

@@ -143,8 +143,9 @@ class Append(SessionScript[Appended]):
 
     @override
     def apply(self, session: Session, now: int) -> Appended:
-        done, dropped, lost = session.find_result(self.write_id), 0, 0
-        max_evicted = self.bounds.max_evicted
+        if done := session.find_result(self.write_id):
+            return self.decode(done.encode())
+        max_evicted, dropped, lost = self.bounds.max_evicted, 0, 0
         if done is None:
             session.messages += self.entries
             session.total += len(self.entries)
@@ -157,8 +158,6 @@ class Append(SessionScript[Appended]):
                 session.drop_evicted(lost)
                 session.lost += lost
             del session.messages[:dropped]
-        if done:
-            return self.decode(done.encode())
         appended = Appended(
             messages=len(session.messages),
             total=session.total,
@@ -269,10 +268,6 @@ class SetSummary(SessionScript[None]):
     @override
     def values(self) -> tuple[Argument, ...]:
         return (self.summary,)
-
-    @override
-    def decode(self, reply: None) -> None:
-        """Return nothing."""
 
     @override
     def apply(self, session: Session, now: int) -> None:

@@ -79,7 +79,7 @@ class Expiring(Generic[K, V]):
         """Let go of what a key holds; tells whether there was anything."""
         return self._things.pop(key, None) is not None
 
-    def expire(self, now: int) -> None:
+    def drop_expired(self, now: int) -> None:
         """Let go of everything whose time has come."""
         while self._appointments and self._appointments[0][0] <= now:
             _, ticket, key = heapq.heappop(self._appointments)
@@ -148,7 +148,7 @@ class Session(Expires):
         self.results += f"{write_id}={result};"
         if len(self.results) > RECENT:
             self.results = self.results[self.results.index(";", len(self.results) - RECENT - 1) + 1 :]
-        self.expire(ttl, now)
+        self.refresh_ttl(ttl, now)
         return result
 
     @property
@@ -162,7 +162,7 @@ class Session(Expires):
         self.evicted_unseen -= count - known
         del self.evicted[:known]
 
-    def expire(self, ttl: int | None, now: int) -> None:
+    def refresh_ttl(self, ttl: int | None, now: int) -> None:
         """Start the TTL anew, unless less than a hundredth of it has worn off."""
         if worn(self.ttl_ms(now), ttl):
             self.expires = None if ttl is None else now + ttl
@@ -224,15 +224,15 @@ class Activity:
 
     def count(self, now: int) -> None:
         """Count an operation, by when it was done, in milliseconds since 1970."""
-        self._turn(now)
+        self._advance(now)
         self._done += 1
 
     def per_second(self, now: int) -> int:
         """Return how many operations were done in the last full second."""
-        self._turn(now)
+        self._advance(now)
         return self._done_before
 
-    def _turn(self, now: int) -> None:
+    def _advance(self, now: int) -> None:
         second = now // 1000
         if second != self._second:
             self._done_before = self._done if second == self._second + 1 else 0
@@ -263,7 +263,7 @@ class LocalState:
         """Run the Python meaning of an operation now, on all that has not expired by now."""
         now = int(self.clock() * 1000)
         self.activity.count(now)
-        self.sessions.expire(now)
-        self.values.expire(now)
-        self.leases.expire(now)
+        self.sessions.drop_expired(now)
+        self.values.drop_expired(now)
+        self.leases.drop_expired(now)
         return run(self, now)

@@ -150,10 +150,6 @@ class Release(SummaryScript[None]):
     ttl: None = field(default=None, init=False)
 
     @override
-    def decode(self, reply: None) -> None:
-        """Return nothing."""
-
-    @override
     def apply(self, session: Session, now: int) -> None:
         if session.claim == self.write_id:
             session.claim, session.lease = "", 0

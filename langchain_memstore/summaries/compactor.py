@@ -118,7 +118,7 @@ class Compactor:
         except (BackendError, DecryptError, MissingPackage):
             raise
         except Exception as error:
-            self._note(keys, error)
+            self._record_failure(keys, error)
         finally:
             if not done:
                 self._backend.execute(Release(keys, claim.write_id))
@@ -138,7 +138,7 @@ class Compactor:
         except (BackendError, DecryptError, MissingPackage):
             raise
         except Exception as error:
-            self._note(keys, error)
+            self._record_failure(keys, error)
         finally:
             if not done:
                 await self._backend.aexecute(Release(keys, claim.write_id))
@@ -159,14 +159,14 @@ class Compactor:
         try:
             return self.compact(keys, policy, policy.summarize_every)
         except Exception as error:
-            self._note(keys, error)
+            self._record_failure(keys, error)
             return False
 
     async def _acompact_quietly(self, keys: SessionKeys, policy: Policy) -> bool:
         try:
             return await self.acompact(keys, policy, policy.summarize_every)
         except Exception as error:
-            self._note(keys, error)
+            self._record_failure(keys, error)
             return False
 
     async def _acompact_in_slot(self, keys: SessionKeys, policy: Policy) -> bool:
@@ -198,7 +198,7 @@ class Compactor:
             try:
                 work = self._work[keys] = start()
             except RuntimeError as error:  # the interpreter is shutting down
-                self._note(keys, error)
+                self._record_failure(keys, error)
                 return
         work.add_done_callback(lambda _: self._end(keys, work))
 
@@ -217,7 +217,7 @@ class Compactor:
         self._warned.discard(keys)
         return True
 
-    def _note(self, keys: SessionKeys, error: Exception) -> None:
+    def _record_failure(self, keys: SessionKeys, error: Exception) -> None:
         cause = f"{type(error).__name__}: {error}"
         self._failures.append(SummaryFailure(keys.session_id, cause, datetime.now(timezone.utc)))
         logger.warning("session %r: no summary was made, nothing is lost: %s", keys.session_id, cause)

@@ -14,14 +14,14 @@ call `pytest.register_assert_rewrite("langchain_memstore.testing")` in `conftest
 """
 
 from langchain_memstore.testing.sessions import SessionConformance
-from langchain_memstore.testing.transfer import MovingConformance
+from langchain_memstore.testing.transfer import TransferConformance
 from langchain_memstore.testing.values import ValueConformance
 from langchain_memstore.testing.variants import HOSTILE_IDS, Execute, Run
 
 __all__ = ["HOSTILE_IDS", "BackendConformance", "Execute", "Run", "ValueConformance"]
 
 
-class BackendConformance(SessionConformance, MovingConformance):
+class BackendConformance(SessionConformance, TransferConformance):
     """Every operation on sessions, through both variants; a subclass overrides the fixture `backend`.
 
     The tests use sessions of their own, with a key prefix that begins with `conversation-` and goes on at random.

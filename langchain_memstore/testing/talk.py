@@ -77,11 +77,11 @@ WRITES: dict[str, Callable[[Talk], object]] = {
 }
 
 
-def about(left: int | None, expected: int | None) -> bool:
+def about(ttl_ms: int | None, expected: int | None) -> bool:
     """Tell whether a TTL is as expected, but for what wears off in a test or may have worn off unnoticed."""
-    if left is None or expected is None:
-        return left is expected
-    return expected * 0.99 - 10_000 < left <= expected
+    if ttl_ms is None or expected is None:
+        return ttl_ms is expected
+    return expected * 0.99 - 10_000 < ttl_ms <= expected
 
 
 def scan(execute: Execute, pattern: SessionPattern, count: int = 500) -> set[str]:

@@ -11,7 +11,7 @@ from langchain_memstore.testing.talk import UNKNOWN, Counts, SessionVariants, Ta
 from langchain_memstore.testing.variants import MINUTE
 
 
-class MovingConformance(SessionVariants):
+class TransferConformance(SessionVariants):
     """Every operation that moves whole sessions."""
 
     def test_a_session_is_restored_as_it_was(self, talk: Talk, prefix: str) -> None:
@@ -27,7 +27,7 @@ class MovingConformance(SessionVariants):
         after = other.execute(Dump(other.keys))
         assert about(after.ttl_ms, state.ttl_ms)
         assert replace(after, ttl_ms=None) == replace(state, ttl_ms=None)
-        assert all(about(left, MINUTE) for left in other.execute(Expiries(other.keys)))
+        assert all(about(ttl_ms, MINUTE) for ttl_ms in other.execute(Expiries(other.keys)))
         assert other.append("h") == Counts(messages=1701, total=4201, turns=2102, dropped=0)
         assert other.execute(other.popping()) == other.said
 

@@ -1,4 +1,4 @@
-"""Moving in and out: conversations of other packages into a store, and a store's into JSON Lines and back.
+"""Import and export: conversations of other packages into a store, and a store's into JSON Lines and back.
 
     from langchain_memstore.integrations.importers import CommunityLists, import_conversations
 
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_memstore.backends.steps import Execute, Steps, arun_steps, run_steps
+from langchain_memstore.backends.steps import ExecuteOp, Steps, arun_steps, run_steps
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.memstore import Memstore
@@ -188,7 +188,7 @@ def _restoring(store: Memstore, found: Found, dry_run: bool, force: bool, report
     state = _state(found, policy)
     keys = SessionKeys(policy.key_prefix, found.session_id)
     sealed, origin = policy.session_codec(keys).seal_dump(state), _origin(found, policy)
-    restored: Restored = yield Execute(store._backend, Restore(keys, sealed, origin, force, write=not dry_run))
+    restored: Restored = yield ExecuteOp(store._backend, Restore(keys, sealed, origin, force, write=not dry_run))
     if restored.outcome == "exists":
         report.existing.append(found.session_id)
         return

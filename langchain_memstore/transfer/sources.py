@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from langchain_core.messages import BaseMessage
 
 from langchain_memstore import codec
-from langchain_memstore.backends.steps import Execute, Steps, completed
+from langchain_memstore.backends.steps import ExecuteOp, Steps, completed
 from langchain_memstore.errors import BackendError, MessageEncodeError
 from langchain_memstore.keys import check_name, glob_literal
 from langchain_memstore.memstore import Memstore
@@ -59,7 +59,7 @@ class CommunityLists:
     def read(self, place: bytes) -> Steps[Found]:
         """Read a list; the place of a message is its index there, as LINDEX takes it."""
         reading = Reading(_shown(place))
-        kept: Kept = yield Execute(self._backend, ReadList(place))
+        kept: Kept = yield ExecuteOp(self._backend, ReadList(place))
         session_id = _decoded(place)[len(self._prefix) :]
         if not session_id:
             return reading.nothing("its key names no session")
@@ -121,7 +121,7 @@ class JsonDocuments:
 
     def _read_documents(self, keys: list[bytes], reading: Reading) -> Steps[list[tuple[bytes, Kept]]]:
         try:
-            kept = yield Execute(self._backend, ReadDocuments(tuple(keys)))
+            kept = yield ExecuteOp(self._backend, ReadDocuments(tuple(keys)))
             return list(zip(keys, kept, strict=True))
         except BackendError as error:
             if "unknown command" in str(error):
@@ -231,7 +231,7 @@ def _keys(backend: Any, prefix: str, kind: str | None = None) -> Steps[list[byte
     keys: set[bytes] = set()
     scan = ScanKeys(f"{glob_literal(prefix)}*", kind=kind)
     while True:
-        page = yield Execute(backend, scan)
+        page = yield ExecuteOp(backend, scan)
         keys.update(page.keys)
         if page.cursor == 0:
             return sorted(keys)

@@ -122,4 +122,3 @@ async def store(server: Server) -> AsyncIterator[Memstore]:
     """A store on the server; modules whose stores have options override it."""
     async with Memstore.from_url(server.url) as store:
         yield store
-        store.close()

@@ -147,7 +147,7 @@ class BothBackends(RuleBasedStateMachine):
             self.do(RegisterTurn(keys, HOUR, f"{writer:016x}.0"))
 
     @rule(times=st.integers(30, 70))
-    def forget_batches(self, times: int) -> None:
+    def forget_write_ids(self, times: int) -> None:
         for _ in range(times):
             self.do(RegisterTurn(SESSIONS[0], HOUR))
 

@@ -105,6 +105,19 @@ def test_a_server_that_fills_up(start_server: Callable[..., Server]) -> None:
 
 
 @every_server
+def test_values_on_a_server_that_is_full(start_server: Callable[..., Server]) -> None:
+    server = start_server("--maxmemory-policy", "noeviction")
+    with server.admin() as admin, Memstore.from_url(server.open_url) as store:
+        kv = store.kv()
+        kv.set("here", 1, ttl=100)
+        admin.config_set("maxmemory", 1)
+        with pytest.raises(BackendFull):
+            kv.mset([("a", 1), ("b", 2)])
+        assert kv.mget(["a", "b", "here"]) == [None, None, 1]
+        assert kv.expire("here", None) and kv.ttl("here") is None  # which takes no memory
+
+
+@every_server
 @pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("name", ["claim", "commit", "release"])
 def test_scripts_of_summaries_that_the_server_forgot_are_sent_again(

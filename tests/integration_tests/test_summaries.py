@@ -178,7 +178,7 @@ class TestMeanwhile:
     async def test_a_clear_wins(self, world: LocalWorld, call: Call) -> None:
         store = world.store(summarizer=meanwhile(world.store().history("one").clear))
         await call(store.history("one").add_messages, turns(1, 2))
-        assert world.left() == []
+        assert world.session_ids() == []
         assert len(failures(store)) == 1 and "the claim is void" in failures(store)[0]
 
     async def test_what_follows_a_clear_is_a_conversation_of_its_own(self, world: LocalWorld, call: Call) -> None:
@@ -197,7 +197,7 @@ class TestMeanwhile:
     async def test_an_expired_session_stays_away(self, world: LocalWorld, call: Call) -> None:
         store = world.store(summarizer=meanwhile(lambda: world.pass_time(DAY + 1)))
         await call(store.history("one").add_messages, turns(1, 2))
-        assert world.left() == []
+        assert world.session_ids() == []
 
     async def test_appends_are_kept_and_not_covered(self, world: LocalWorld, call: Call) -> None:
         other = world.store(summarizer=listing).history("one")

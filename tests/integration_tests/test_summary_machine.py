@@ -286,7 +286,7 @@ class OneSession(RuleBasedStateMachine):
 
     @invariant()
     def nothing_comes_back(self) -> None:
-        assert bool(self.world.left()) == self.exists
+        assert bool(self.world.session_ids()) == self.exists
 
 
 def _message(kind: str, text: str) -> BaseMessage:

@@ -1,4 +1,4 @@
-"""The seven ways to reach Redis: with connections of our own, or of a client for threads or for event loops.
+"""The seven ways to reach Redis, some in two variants: with our own connections, or those of a borrowed client.
 
 Those to a server are three, those to a cluster and to what sentinels watch two each: their clients are of either kind.
 Every suite that all backends pass runs over them:

@@ -46,7 +46,7 @@ class LocalWorld:
         """Let time pass."""
         self._now += seconds
 
-    def left(self) -> list[str]:
+    def session_ids(self) -> list[str]:
         """List what is stored."""
         return [info.session_id for info in self.store().sessions()]
 
@@ -69,7 +69,7 @@ class RedisWorld(LocalWorld):
     def pass_time(self, seconds: float) -> None:
         self._admin.eval(PASS_TIME, 0, int(seconds * 1000))
 
-    def left(self) -> list[str]:
+    def session_ids(self) -> list[str]:
         return [key.decode() for key in self._admin.scan_iter()]
 
     async def aclose(self) -> None:

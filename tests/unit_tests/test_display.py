@@ -7,7 +7,10 @@ import base64
 import json
 import logging
 import os
+import pickle
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -564,6 +567,13 @@ class Unwell(LocalBackend):
         if self._error is not None:
             raise self._error
         return super().execute(op)
+
+
+def test_a_snapshot_shows_itself_in_a_process_that_imported_nothing_else() -> None:
+    snapshot = LocalChatMessageHistory("s", name="unpickled").snapshot()
+    code = f"import pickle; print(pickle.loads({pickle.dumps(snapshot)!r})._repr_html_(), end='')"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert Seen(shown).said[0] == "Snapshot"
 
 
 class TestInIPython:

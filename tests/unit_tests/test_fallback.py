@@ -7,6 +7,7 @@ import gc
 import logging
 import multiprocessing
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ from langchain_memstore import (
     codec,
 )
 from langchain_memstore.backends.local import LocalBackend
+from langchain_memstore.backends.outage.breaker import CircuitBreaker
+from langchain_memstore.backends.outage.controller import OutageController, State
 from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.keys import SessionKeys
@@ -39,7 +42,8 @@ from langchain_memstore.ops.summary import Claim, Commit, Release
 from langchain_memstore.ops.transfer import Dump, Expiries, Restore, SessionDump
 from langchain_memstore.testing import BackendConformance
 from langchain_memstore.window import Bounds
-from support.unsteady import RecordingBreaker, Unsteady, falling_back, made, unsteady
+from support.clock import Clock
+from support.unsteady import RecordingBreaker, Unsteady, falling_back, made, quick_breaker, unsteady
 from support.waiting import wait_until
 
 SESSIONS = [SessionKeys("conversation", session_id) for session_id in ("one", "two", "three")]
@@ -404,6 +408,60 @@ def test_closing_replays_what_waits(variant: str) -> None:
     assert texts(primary.backend.execute(READ).entries) == list("01234")
     with pytest.raises(BackendClosed):
         backend.execute(READ)
+
+
+class ClosableStore(Unsteady):
+    """A store that takes a moment for each operation, and is closed by the thread that replays."""
+
+    closed = False
+
+    def execute(self, op: Op[Any]) -> Any:
+        time.sleep(0.001)
+        if self.closed:
+            raise BackendClosed("closed by the thread")
+        return super().execute(op)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_waits_is_replayed_at_exit_while_the_thread_ends() -> None:
+    primary = Unsteady(LocalBackend())
+    replayers: list[ClosableStore] = []
+
+    def make_replayer() -> ClosableStore:
+        replayers.append(ClosableStore(primary))
+        return replayers[-1]
+
+    controller = OutageController(lambda: Journal(10_000), breaker=CircuitBreaker(Clock(), chance=lambda: 0))
+    backend = FallbackBackend(primary, controller, make_replayer)
+    primary.mode = "down"
+    for number in range(50):
+        backend.execute(append(str(number)))
+    primary.mode = "up"
+    controller.end_with_process()
+    assert texts(primary.backend.execute(READ).entries) == [*map(str, range(50))]
+    wait_until(lambda: replayers[0].closed)
+
+
+def test_nothing_passes_what_an_earlier_process_left() -> None:
+    class SlowJournal(Journal):
+        """A journal that another thread looks at while it is opened."""
+
+        def open(self) -> None:
+            self.append(append("earlier"))
+
+        def __len__(self) -> int:
+            assert controller.state is not State.HEALTHY or not self._ops
+            return super().__len__()
+
+    primary = Unsteady(LocalBackend())
+    controller = OutageController(lambda: SlowJournal(10), breaker=quick_breaker())
+    backend = FallbackBackend(primary, controller, lambda: primary)
+    backend.execute(append("later"))
+    wait_for_replay(backend)
+    assert texts(primary.backend.execute(READ).entries) == ["earlier", "later"]
+    backend.close()
 
 
 def test_closing_tells_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:

@@ -69,7 +69,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def test_every_operation_that_is_journalled_can_be_written() -> None:
+def test_every_operation_that_is_journaled_can_be_written() -> None:
     assert set(OPS) == set(JOURNALED.values())
     assert all(cls.in_outage == "journal" for cls in JOURNALED.values())
 

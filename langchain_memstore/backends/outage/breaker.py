@@ -34,7 +34,8 @@ class CircuitBreaker:
     ) -> None:
         self._clock = clock
         self._chance = chance
-        self.close()
+        self._failures = 0
+        self._until = clock()
 
     def close(self) -> None:
         """Note that an attempt was successful."""

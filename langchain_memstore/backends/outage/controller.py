@@ -17,7 +17,7 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.backends.outage.session_mirror import SessionMirror
-from langchain_memstore.backends.steps import Execute, Pause, Steps, run_steps
+from langchain_memstore.backends.steps import ExecuteOp, Pause, Steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op, R
 from langchain_memstore.ops.state import LocalState
@@ -33,18 +33,7 @@ _controllers: weakref.WeakSet[OutageController] = weakref.WeakSet()
 
 
 class State(Enum):
-    """Where an outage stands; docs/architecture.md shows it in time.
-
-    from        to         when
-    CLOSED      HEALTHY    the first operation opens the journal, which is empty
-    CLOSED      REPLAYING  ... which holds what an earlier process left
-    HEALTHY     DEGRADED   the store cannot be reached
-    DEGRADED    REPLAYING  an operation that waited was replayed
-    REPLAYING   DEGRADED   the store cannot be reached again, or takes no writes
-    both        HEALTHY    nothing waits any more
-    all         CLOSED     the last user lets go
-
-    """
+    """The states of an outage; docs/architecture.md says what leads from one to the next."""
 
     CLOSED = "closed"
     """Nobody uses the store, and the journal is not open."""
@@ -85,8 +74,7 @@ class OutageController:
         self.journal = make_journal()
         self.state = State.CLOSED
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        """Whoever replays holds it."""
+        self._replay_lock = threading.Lock()
         self._stop = threading.Event()
         """Has the thread that replays end."""
         self._replayer: Backend | None = None
@@ -104,7 +92,7 @@ class OutageController:
         self.journal = self._make_journal()
         self.mirror.forget()
         self.state = State.CLOSED
-        self._lock, self._turn, self._stop = threading.Lock(), threading.Lock(), threading.Event()
+        self._lock, self._replay_lock, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._replayer = self._stand_in = self._probe = None
 
     @property
@@ -131,9 +119,10 @@ class OutageController:
         with self._lock:
             if self.state is State.CLOSED:
                 self.journal.open()
-                self.state = State.HEALTHY
                 if self.journal:
                     self._begin(State.REPLAYING, make_replayer)
+                else:
+                    self.state = State.HEALTHY  # which others see at once
             if self.state is State.REPLAYING:
                 return not self.journal.waits(op.targets)
             return self.state is State.HEALTHY
@@ -209,8 +198,8 @@ class OutageController:
             run_steps(self._end(replayer))
 
     def _end(self, store: Backend) -> Steps[None]:
-        self._stop.set()
         yield from self._replay(store)
+        self._stop.set()  # only now: the thread then closes its backend, which may be this one
         with self._lock:
             if self.journal:
                 logger.warning("%d operations wait for the store %s", len(self.journal), self.journal.kept())
@@ -219,9 +208,9 @@ class OutageController:
             self.state = State.CLOSED
 
     def _begin(self, state: State, make_replayer: Callable[[], Backend]) -> None:
-        self.state = state
         self._since = self._clock()
         self._replayed = 0
+        self.state = state
         self._stand_in = self._make_stand_in()
         self._stop = threading.Event()
         self._replayer = make_replayer()
@@ -249,12 +238,12 @@ class OutageController:
 
     def _replay(self, store: Backend) -> Steps[None]:
         """Replay what waits, one operation after the other, until nothing does or the store cannot be reached."""
-        while not self._turn.acquire(blocking=False):
+        while not self._replay_lock.acquire(blocking=False):
             yield PAUSE
         try:
             while (op := self._next()) is not None:
                 try:
-                    result = yield Execute(store, op)
+                    result = yield ExecuteOp(store, op)
                 except BackendClosed:
                     return
                 except _LATER as error:
@@ -267,7 +256,7 @@ class OutageController:
                     self.mirror.record(op, result)
                 self._pass(op)
         finally:
-            self._turn.release()
+            self._replay_lock.release()
 
     def _next(self) -> Op[Any] | None:
         with self._lock:

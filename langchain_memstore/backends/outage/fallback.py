@@ -10,7 +10,7 @@ from typing_extensions import override
 from langchain_memstore.backends.base import Backend, BackendWrapper
 from langchain_memstore.backends.outage.controller import PAUSE, OutageController, State
 from langchain_memstore.backends.outage.journal import Sync
-from langchain_memstore.backends.steps import Execute, Steps, arun_steps, run_steps
+from langchain_memstore.backends.steps import ExecuteOp, Steps, arun_steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendUnavailable
 from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op, R
@@ -21,7 +21,7 @@ MOST_WAIT = 0.5  # seconds that an operation waits, at the most, for what is rep
 class FallbackBackend(BackendWrapper):
     """Executes operations in a store, and while that cannot be reached, inside the process.
 
-    In an outage an operation is served from what the process knows, and journalled where it writes. When the store is
+    In an outage an operation is served from what the process knows, and journaled where it writes. When the store is
     back the journal is replayed in order: each operation has an id, so that those that the store has done already
     change nothing. While that goes on, an operation on a session of which nothing waits goes to the store.
 
@@ -56,10 +56,7 @@ class FallbackBackend(BackendWrapper):
             except BackendUnavailable as error:
                 controller.begin(op, error, self._make_replayer)
             else:
-                self._mirror.record(op, result)
-                if self._controller.state is State.DEGRADED:  # since the operation began
-                    controller.apply_late(op)
-                return result
+                return self._recorded(op, result)
         return run_steps(self._go_on(op))
 
     @override
@@ -71,10 +68,7 @@ class FallbackBackend(BackendWrapper):
             except BackendUnavailable as error:
                 controller.begin(op, error, self._make_replayer)
             else:
-                self._mirror.record(op, result)
-                if self._controller.state is State.DEGRADED:  # since the operation began
-                    controller.apply_late(op)
-                return result
+                return self._recorded(op, result)
         return await arun_steps(self._go_on(op))
 
     @override
@@ -93,6 +87,12 @@ class FallbackBackend(BackendWrapper):
             await arun_steps(self._controller.release(self, self._backend))
             await super().aclose()
 
+    def _recorded(self, op: Op[R], result: R) -> R:
+        self._mirror.record(op, result)
+        if self._controller.state is State.DEGRADED:  # since the operation began
+            self._controller.apply_late(op)
+        return result
+
     def _go_on(self, op: Op[R]) -> Steps[R]:
         """Execute an operation in an outage, or in what may be one."""
         controller, waited = self._controller, 0.0
@@ -101,13 +101,11 @@ class FallbackBackend(BackendWrapper):
                 raise BackendClosed("the store was closed; make a new one")
             if controller.admits(op, self._make_replayer):
                 try:
-                    result: R = yield Execute(self._backend, op)
+                    result: R = yield ExecuteOp(self._backend, op)
                 except BackendUnavailable as error:
                     controller.begin(op, error, self._make_replayer)
                 else:
-                    self._mirror.record(op, result)
-                    controller.apply_late(op)
-                    return result
+                    return self._recorded(op, result)
             elif controller.state is State.REPLAYING and waited < MOST_WAIT:
                 yield PAUSE
                 waited += PAUSE.seconds

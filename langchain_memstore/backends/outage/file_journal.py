@@ -61,7 +61,7 @@ class FileJournal(Journal):
         self._cipher = cipher
         if fcntl is None:
             raise ValueError("fallback cannot be a path on this system, which has no file locks (fcntl)")
-        self._path = path
+        self._path = self._name = path
         self._file = -1
         self._unsynced = 0
 

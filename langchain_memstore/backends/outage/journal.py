@@ -114,7 +114,7 @@ _PARTS: dict[str, type[Any]] = {"SessionKeys": SessionKeys, "Bounds": Bounds}
 
 
 def write_op(op: Op[Any]) -> bytes:
-    """Write an operation that an outage has journalled as JSON: `{"<its name>": [<its fields>]}`."""
+    """Write an operation that an outage has journaled as JSON: `{"<its name>": [<its fields>]}`."""
     return json.dumps({op.journal_name: _packed_fields(op)}, separators=(",", ":")).encode()
 
 

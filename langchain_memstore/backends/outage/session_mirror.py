@@ -10,7 +10,7 @@ from typing import Any, cast
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import MirrorEffect, Op
 from langchain_memstore.ops.reading import Read, SessionView
-from langchain_memstore.ops.session import Append, Appended, SessionOp, SessionScript
+from langchain_memstore.ops.session import Append, Appended, SessionKeysOp, SessionScript
 from langchain_memstore.ops.state import Session
 from langchain_memstore.window import bounded_start
 
@@ -78,7 +78,7 @@ class _Mirrored:
         return session
 
     def compact(self, now: int) -> None:
-        """Apply the writes to the view. Where all of them are appends the last of them tells how the session is."""
+        """Apply the writes to the view; if all are appends, use the counters of the last one."""
         if (last := self.appended) is None:
             view = Read(self.keys, None, refresh=False).apply(self.session(), now)
             self.replace_view(view, now, is_complete=False)
@@ -87,9 +87,7 @@ class _Mirrored:
         ttl, bounds = appends[-1].ttl, appends[-1].bounds
         entries = view.entries + [entry for op in appends for entry in op.entries]
         is_complete = self.is_complete and last.total - view.total == len(entries) - len(view.entries)
-        start = (
-            len(entries) - last.messages if is_complete else bounded_start(entries, bounds)  # others have appended too
-        )
+        start = len(entries) - last.messages if is_complete else bounded_start(entries, bounds)  # others appended
         view = view._replace(
             entries=entries[max(0, start) :],
             turns=last.turns,
@@ -102,7 +100,7 @@ class _Mirrored:
 
 
 class SessionMirror:
-    """Keeps the last view of each session and the writes that followed it, as they are, so that keeping costs little.
+    """Keeps the last view of each session and the writes since; these are applied later, as keeping them costs little.
 
         read ── record(view) ── append ── record(write) ── append ── record(write) ── outage ── sessions()
                 the view             the view and two writes                       the view with both applied
@@ -145,18 +143,18 @@ class SessionMirror:
         """Return what the last read of a session returned, and how many entries this process has appended since."""
         self._apply()
         with self._lock:
-            known = self._sessions.get(keys.meta)
-            if known is None or known.view is None or not known.is_complete:
+            mirrored = self._sessions.get(keys.meta)
+            if mirrored is None or mirrored.view is None or not mirrored.is_complete:
                 return None
-            appends = cast("list[Append]", [op for op in known.writes if op.mirror == "append"])
-            return known.view, sum(len(op.entries) for op in appends)
+            appends = cast("list[Append]", [op for op in mirrored.writes if op.mirror == "append"])
+            return mirrored.view, sum(len(op.entries) for op in appends)
 
     def sessions(self) -> list[tuple[SessionKeys, Session]]:
-        """Make the sessions that are known, those first that were used longest ago."""
+        """Make the sessions that are mirrored, those first that were used longest ago."""
         self._apply()
         with self._lock:
-            known = list(self._sessions.values())
-        return [(each.keys, each.session()) for each in known]
+            mirrored = list(self._sessions.values())
+        return [(each.keys, each.session()) for each in mirrored]
 
     def _apply(self) -> None:
         with self._lock:
@@ -172,47 +170,47 @@ class SessionMirror:
             return
         if op.follow_up(view) is not None:  # the store has started the TTL anew
             view = view._replace(ttl_ms=op.ttl)
-        known = self._use(op.keys)
-        before = known.size
-        known.replace_view(view, now)
-        self._grow(known.size - before)
+        mirrored = self._use(op.keys)
+        before = mirrored.size
+        mirrored.replace_view(view, now)
+        self._grow(mirrored.size - before)
 
     def _apply_append(self, op: Append, appended: Appended, now: int) -> None:
-        known = self._use(op.keys)
-        if known.appended is not None or not known.writes:
-            known.appended = appended
-            known.lost += appended.lost
-        self._add(known, op, ENTRY + _size(op.entries), now)
+        mirrored = self._use(op.keys)
+        if mirrored.appended is not None or not mirrored.writes:
+            mirrored.appended = appended
+            mirrored.lost += appended.lost
+        self._add(mirrored, op, ENTRY + _size(op.entries), now)
 
     def _apply_write(self, op: SessionScript[Any], result: Any, now: int) -> None:
         if result is False:  # a commit whose claim was void is nothing
             return
         if op.keys.meta in self._sessions:  # what is known by another write alone is no conversation
-            known = self._use(op.keys)
-            known.appended = None
-            self._add(known, op, ENTRY, now)
+            mirrored = self._use(op.keys)
+            mirrored.appended = None
+            self._add(mirrored, op, ENTRY, now)
 
-    def _apply_forget(self, op: SessionOp[Any], result: Any, now: int) -> None:
-        if (known := self._sessions.pop(op.keys.meta, None)) is not None:
-            self._size -= known.size
+    def _apply_forget(self, op: SessionKeysOp[Any], result: Any, now: int) -> None:
+        if (mirrored := self._sessions.pop(op.keys.meta, None)) is not None:
+            self._size -= mirrored.size
 
     def _use(self, keys: SessionKeys) -> _Mirrored:
         """Return what is known of a session, which is used now."""
         meta, sessions = keys.meta, self._sessions
-        if (known := sessions.get(meta)) is None:
-            known = sessions[meta] = _Mirrored(keys)
+        if (mirrored := sessions.get(meta)) is None:
+            mirrored = sessions[meta] = _Mirrored(keys)
         else:
             sessions.move_to_end(meta)
-        return known
+        return mirrored
 
-    def _add(self, known: _Mirrored, op: SessionScript[Any], size: int, now: int) -> None:
-        before = known.size
-        known.at = known.at or now
-        known.writes.append(op)
-        known.size += size
-        if len(known.writes) > MOST_WRITES:
-            known.compact(now)
-        self._grow(known.size - before)
+    def _add(self, mirrored: _Mirrored, op: SessionScript[Any], size: int, now: int) -> None:
+        before = mirrored.size
+        mirrored.at = mirrored.at or now
+        mirrored.writes.append(op)
+        mirrored.size += size
+        if len(mirrored.writes) > MOST_WRITES:
+            mirrored.compact(now)
+        self._grow(mirrored.size - before)
 
     def _grow(self, size: int) -> None:
         self._size += size

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
@@ -20,7 +20,7 @@ from langchain_memstore.backends.redis.protocol import commands_of, was_not_queu
 from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.backends.steps import Pause, Steps, arun_steps, run_steps
-from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.base import Command, Op, ScanOp
 
 MOST_REDIRECTIONS = 16  # of one operation, one after the other
 
@@ -121,7 +121,7 @@ class ClusterBackend(RemoteBackend):
     def _find(self, op: Op[Any]) -> Steps[list[Any]]:
         """Send an operation to where its keys are, and return the answers."""
         if op.scans:
-            return (yield from self._scan(op))
+            return (yield from self._scan(cast("ScanOp[Any]", op)))
         if op.everywhere:
             return (yield from self._ask_all(op))
         commands = commands_of(op)
@@ -184,7 +184,7 @@ class ClusterBackend(RemoteBackend):
             unit.replies = replies
         return redirection is not None
 
-    def _scan(self, op: Any) -> Steps[list[Any]]:
+    def _scan(self, op: ScanOp[Any]) -> Steps[list[Any]]:
         """List a page of one of the masters.
 
         The cursor tells of which, and of what cluster that was: where slots or masters have changed since, the listing
@@ -202,7 +202,7 @@ class ClusterBackend(RemoteBackend):
                 at = ClusterCursor.of(op.cursor)
                 if at.version != version:
                     at = ClusterCursor(version)
-                page = replace(op, cursor=at.cursor)
+                page = replace(cast("Any", op), cursor=at.cursor)
                 node = self._cluster.node(masters[at.master].address)
                 moves, *replies = yield Request(node, [("CLUSTER", "NODES"), *page.commands()])
                 if (refusal := _refusal(replies)) is not None:

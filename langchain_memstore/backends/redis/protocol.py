@@ -32,7 +32,7 @@ def with_source(op: Op[Any]) -> list[Command]:
 
 def was_not_queued(op: Op[Any], replies: list[Any]) -> bool:
     """Tell whether a server that is full refused even to queue the reads of a transaction, as Redis 6 and 7 do."""
-    return len(replies) > 1 and isinstance(replies[1], OutOfMemoryError) and not op.writes
+    return op.atomic and len(replies) > 1 and isinstance(replies[1], OutOfMemoryError)
 
 
 def is_left_open(replies: list[Any]) -> bool:

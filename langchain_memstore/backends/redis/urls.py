@@ -96,10 +96,7 @@ def url_pools(url: str, settings: dict[str, Any]) -> MakePool:
 
     def make(asynchronous: bool) -> Any:
         return (aio if asynchronous else sync).BlockingConnectionPool.from_url(
-            url,
-            **settings,
-            **_patient(asynchronous),
-            health_check_interval=HEALTH_CHECK_INTERVAL,
+            url, **settings, **_patient(asynchronous), health_check_interval=HEALTH_CHECK_INTERVAL
         )
 
     return _checked(make)
@@ -144,9 +141,7 @@ def pool_like(lent: weakref.ref[Any], asynchronous: bool) -> Any:
     for twins in _TWINS:
         if pool.connection_class in twins:
             return (aio if asynchronous else sync).BlockingConnectionPool(
-                connection_class=twins[asynchronous],
-                **settings,
-                **_patient(asynchronous),
+                connection_class=twins[asynchronous], **settings, **_patient(asynchronous)
             )
     if hasattr(pool, "sentinel_manager") and pool.is_master:
         clients = [sentinel.connection_pool for sentinel in pool.sentinel_manager.sentinels]
@@ -179,9 +174,7 @@ def node_pools(address: Address, settings: dict[str, Any], is_tls: bool) -> Make
     """Return what makes the pools of one server, by its address and common settings."""
     settings = {**settings, "host": address[0], "port": address[1]}
     return lambda asynchronous: (aio if asynchronous else sync).BlockingConnectionPool(
-        connection_class=_TWINS[is_tls][asynchronous],
-        **settings,
-        **_patient(asynchronous),
+        connection_class=_TWINS[is_tls][asynchronous], **settings, **_patient(asynchronous)
     )
 
 
