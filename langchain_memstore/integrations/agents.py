@@ -227,10 +227,10 @@ def _with_history(request: ModelRequest[Any], run: _Run) -> ModelRequest[Any]:
             system.append(message)
         else:
             spoken.append(message)
-    return request.override(system_message=_merged(system), messages=spoken)
+    return request.override(system_message=_merge_system(system), messages=spoken)
 
 
-def _merged(messages: list[SystemMessage]) -> SystemMessage | None:
+def _merge_system(messages: list[SystemMessage]) -> SystemMessage | None:
     if len(messages) < 2:
         return messages[0] if messages else None
     contents = [message.content for message in messages]
