@@ -17,12 +17,12 @@ if done and done ~= '' then return done end
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
 local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
-local before = tonumber(held[2] or 0)
-if not before then return redis.error_reply('ERR the total in meta is not a number') end
+local before, covered, lost_before = as_count(held[2]), as_count(held[4]), as_count(held[5])
+if not (before and covered and lost_before) then return redis.error_reply(NO_COUNTER) end
 local max_evicted = tonumber(ARGV[9])
 local evicted = max_evicted > 0 and redis.call('LLEN', KEYS[5]) or 0
 if done then
-  local counters = {redis.call('LLEN', KEYS[1]), before, turns, 0, evicted, 0, turns - (held[4] or 0)}
+  local counters = {redis.call('LLEN', KEYS[1]), before, turns, 0, evicted, 0, turns - covered}
   return table.concat(counters, ',')
 end
 
@@ -90,7 +90,7 @@ local function evict(count)
   local lost = math.max(0, evicted - max_evicted)
   if lost > 0 then
     redis.call('LTRIM', KEYS[5], lost, -1)
-    redis.call('HSET', KEYS[2], 'lost', (held[5] or 0) + lost)
+    redis.call('HSET', KEYS[2], 'lost', lost_before + lost)
     evicted = max_evicted
   end
   return lost
@@ -109,5 +109,5 @@ end
 
 if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
 local total = (held[2] and before or length - added) + added
-local counters = {length - start, total, turns, start, evicted, lost, turns - (held[4] or 0)}
+local counters = {length - start, total, turns, start, evicted, lost, turns - covered}
 return commit(held[1], held[6], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(counters)), new, 'total', total)

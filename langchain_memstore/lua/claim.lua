@@ -11,9 +11,11 @@ if holder and holder == held[4] and holder ~= ARGV[1] then return false end
 local entries = redis.call('LRANGE', KEYS[5], 0, -1)
 local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
-if #entries == 0 or turns - (held[3] or 0) < tonumber(ARGV[4]) then return false end
+local summarized, lost, covered = as_count(held[1]), as_count(held[2]), as_count(held[3])
+if not (summarized and lost and covered) then return redis.error_reply(NO_COUNTER) end
+if #entries == 0 or turns - covered < tonumber(ARGV[4]) then return false end
 
 local summary = redis.call('GET', KEYS[4])
 redis.call('SET', KEYS[6], ARGV[1], 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], 'claim', ARGV[1])
-return {(held[1] or 0) + (held[2] or 0), turns, summary or '', entries}
+return {summarized + lost, turns, summary or '', entries}

@@ -11,13 +11,15 @@ if held[2] ~= ARGV[1] then return 0 end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back. That write is one
 -- for which a server that is out of memory refuses the script.
+local summarized, lost = as_count(held[3]), as_count(held[4])
+if not (summarized and lost) then return redis.error_reply(NO_COUNTER) end
 local holder = redis.call('GET', KEYS[6])
 redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 redis.call('LLEN', KEYS[5])
 redis.call('SET', KEYS[4], ARGV[3])
 
 -- Entries that were dropped from the waiting since the claim are covered all the same.
-local count, summarized, lost = tonumber(ARGV[5]), tonumber(held[3] or 0), tonumber(held[4] or 0)
+local count = tonumber(ARGV[5])
 local dropped = math.min(count, summarized + lost - ARGV[4])
 redis.call('LTRIM', KEYS[5], count - dropped, -1)
 redis.call('HDEL', KEYS[2], 'claim')

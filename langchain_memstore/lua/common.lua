@@ -12,6 +12,7 @@ local MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 128, 32, 64
 NUMBER = tonumber(NUMBER)
 
 local function was_seen(seen)
+  if not string.find(seen, '^%d+:%d+[,%d%-]*$') then error('what meta holds of a writer is not of this package') end
   if NUMBER > tonumber(string.match(seen, ':(%d+)')) then return false end
   for first, last in string.gmatch(seen, ',(%d+)%-(%d+)') do
     if NUMBER >= tonumber(first) and NUMBER <= tonumber(last) then return false end
@@ -48,7 +49,7 @@ local function forget_writers()
   local fields, writers = redis.call('HGETALL', KEYS[2]), {}
   for i = 1, #fields, 2 do
     if string.sub(fields[i], 1, 5) == 'seen:' then
-      writers[#writers + 1] = {tonumber(string.match(fields[i + 1], '^%d+')), fields[i]}
+      writers[#writers + 1] = {tonumber(string.match(fields[i + 1], '^%d+')) or 0, fields[i]}
     end
   end
   if #writers < MOST_WRITERS then return end
@@ -63,12 +64,18 @@ local function find_result(results, seen)
   return seen and was_seen(seen) and '' or nil
 end
 
--- The turn counter; nothing where its key holds something else, on which INCRBY would fail after other writes.
-local function turn_count()
-  local held = redis.call('GET', KEYS[3])
+-- A counter as a number, 0 where there is none; nothing where it is something else, on which a script would fail after
+-- it has written.
+local function as_count(held)
   if not held then return 0 end
   return #held < 16 and string.find(held, '^%d+$') and tonumber(held)
 end
+
+local function turn_count()
+  return as_count(redis.call('GET', KEYS[3]))
+end
+
+local NO_COUNTER = 'ERR a counter in meta is not a number'
 
 local function milliseconds()
   local now = redis.call('TIME')

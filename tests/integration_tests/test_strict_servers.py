@@ -21,6 +21,7 @@ from langchain_memstore import (
     BackendUnavailable,
     Memstore,
     RedisChatMessageHistory,
+    codec,
 )
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.backend import RedisBackend
@@ -29,8 +30,10 @@ from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.reading import ReadEntries
+from langchain_memstore.ops.session import Append
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
 from langchain_memstore.testing import Execute
+from langchain_memstore.window import Bounds
 from support.contents import everything
 from support.servers import PASSWORD, USER, Server, every_server
 from support.variants import VariantOf
@@ -163,6 +166,41 @@ def test_a_key_of_another_type_is_named(execute: Execute, admin: redis.Redis, wr
                 execute(op)
             assert f"the key '{getattr(KEYS, wrong)}' holds what is not of this package" in str(caught.value)
             assert everything(admin) == before
+
+
+NUMBERED = {"append", "append that evicts", "pop", "register_turn", "set_summary", "claim", "commit", "release"}
+
+
+@every_server
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("field", ["total", "summarized", "lost", "covered", "seen", "seen of others"])
+def test_a_script_on_damaged_meta_does_all_or_nothing(execute: Execute, admin: redis.Redis, field: str) -> None:
+    evicting = Bounds(1, None, codec.RESULTS, codec.TURN_STARTS, max_evicted=1)
+    evicts = Append(KEYS, codec.encode([HumanMessage("one"), HumanMessage("two")]), evicting, TTL)
+    for name, op in {**operations(), **summary_operations(), "append that evicts": evicts}.items():
+        if name not in NUMBERED:
+            continue
+        writer = op.write_id.partition(".")[0]
+        admin.delete(KEYS.lease)
+        admin.hset(KEYS.meta, "claim", op.write_id if name == "commit" else "")
+        damage = {f"seen:{writer}": "junk"} if field == "seen" else {field: "junk"}
+        if field == "seen of others":
+            damage = {f"seen:{number:x}": "junk" for number in range(70)}
+            admin.hdel(KEYS.meta, f"seen:{writer}")  # a new writer, for which others are forgotten
+        restore = {key: admin.dump(key) for key in KEYS.siblings() if admin.exists(key)}
+        admin.hset(KEYS.meta, mapping=damage)
+        damaged = everything(admin)
+        for _ in range(2):
+            refusal = None
+            try:
+                execute(op)
+            except BackendError as error:
+                refusal = str(error)
+            if refusal is not None:
+                assert refusal.startswith("Redis, for session 'session'")
+                assert everything(admin) == damaged, name
+        for key, dumped in restore.items():
+            admin.restore(key, 0, dumped, replace=True)
 
 
 @every_server
