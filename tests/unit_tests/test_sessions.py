@@ -97,11 +97,11 @@ def test_an_expired_session_goes_whatever_its_ttl_was_before() -> None:
         sessions = Sessions(5)
         session = written(ttls[0])
         for ttl in ttls:
-            session.expire(ttl, 0)
+            session.refresh_ttl(ttl, 0)
             sessions.keep(keys("a"), session)
-        sessions.expire(goes - 1)
+        sessions.drop_expired(goes - 1)
         assert len(sessions) == 1, ttls
-        sessions.expire(goes)
+        sessions.drop_expired(goes)
         assert len(sessions) == 0, ttls
 
 
@@ -109,9 +109,9 @@ def test_a_session_without_a_ttl_stays() -> None:
     sessions = Sessions(5)
     session = written(10)
     sessions.keep(keys("a"), session)
-    session.expire(None, 5)
+    session.refresh_ttl(None, 5)
     sessions.keep(keys("a"), session)
-    sessions.expire(10**15)
+    sessions.drop_expired(10**15)
     assert len(sessions) == 1
 
 
@@ -120,7 +120,7 @@ def test_a_session_that_was_made_anew_does_not_expire_with_the_old_one() -> None
     sessions.keep(keys("a"), written(10))
     sessions.drop(keys("a"))
     sessions.keep(keys("a"), written(100))
-    sessions.expire(50)
+    sessions.drop_expired(50)
     assert len(sessions) == 1
 
 
@@ -132,11 +132,11 @@ def test_appointments_do_not_pile_up() -> None:
         cleared.keep(keys("a"), written(1000, number))
         cleared.drop(keys("a"))
         evicted.keep(keys(number), written(1000, number))
-        session.expire(10_000 - 2 * number, 0)
+        session.refresh_ttl(10_000 - 2 * number, 0)
         shortened.keep(keys("a"), session)
     for sessions in (cleared, evicted, shortened):
         assert len(sessions._appointments) <= 2 * len(sessions) + 64
     assert len(evicted) == 10
     for sessions in (evicted, shortened):
-        sessions.expire(10_000)
+        sessions.drop_expired(10_000)
         assert len(sessions) == len(sessions._appointments) == 0
