@@ -18,8 +18,8 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import BackendError, LockLost, LockTaken
 from langchain_memstore.keys import Namespace, check_name
 from langchain_memstore.kv.outages import OutagePolicy
-from langchain_memstore.ops.kv_scripts import new_token
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
+from langchain_memstore.ops.write_ids import new_token
 from langchain_memstore.options import check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)

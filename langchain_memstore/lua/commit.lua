@@ -1,13 +1,17 @@
 -- Set the summary that a claim has led to, and let go of the entries that it covers.
 -- Python half: Commit in ops/summary.py
 -- KEYS  see common.lua, 6 lease
--- ARGV  1 token of the claim, 3 the summary, 4 messages that were summarised or lost before the claim, 5 how many entries
---       the summary covers beyond, 6 turns when it was claimed
+-- ARGV  3 the summary, 4 messages that were summarised or lost before the claim, 5 how many entries the summary covers
+--       beyond, 6 turns when it was claimed, 7 token of the claim
 -- returns 1, or 0 where the claim is no longer the session's last: it was claimed again, summarised by hand, cleared
 
 local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost', SEEN)
-if find_result(held[1], held[5]) then return 1 end
-if held[2] ~= ARGV[1] then return 0 end
+local done = find_result(held[1], held[5])
+if done then return done == '0' and 0 or 1 end
+if held[2] ~= ARGV[7] then
+  record_unchanged(held[1], held[5], '0')
+  return 0
+end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back. That write is one
 -- for which a server that is out of memory refuses the script.
@@ -23,6 +27,6 @@ local count = tonumber(ARGV[5])
 local dropped = math.min(count, summarized + lost - ARGV[4])
 redis.call('LTRIM', KEYS[5], count - dropped, -1)
 redis.call('HDEL', KEYS[2], 'claim')
-if holder == ARGV[1] then redis.call('UNLINK', KEYS[6]) end
+if holder == ARGV[7] then redis.call('UNLINK', KEYS[6]) end
 commit(held[1], held[5], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
 return 1

@@ -5,15 +5,20 @@
 local RECENT = 512 -- bytes of recent write ids and results to keep
 
 -- As in ops/write_ids.py: a write id is '<writer>.<number>', and meta has a field for each writer that tells which of its
--- numbers were seen: '<milliseconds since 1970>:<the highest>', then ',<first>-<last>' of each gap below.
+-- numbers were seen: '<milliseconds since 1970>:<the highest>[:<the floor>]', then ',<first>-<last>' of each gap between.
+-- What became of numbers up to the floor is not known any more: a write that comes with one is refused.
 local WRITER, NUMBER = string.match(ARGV[1], '^(%x+)%.(%d+)$')
 local SEEN = 'seen:' .. (WRITER or '')
-local MOST_GAPS, FEWEST_WRITERS, MOST_WRITERS = 128, 32, 64
+local MOST_GAPS, MANY_WRITERS, MOST_WRITERS, DAY = 128, 64, 1024, 86400000
 NUMBER = tonumber(NUMBER)
 
 local function was_seen(seen)
-  if not string.find(seen, '^%d+:%d+[,%d%-]*$') then error('what meta holds of a writer is not of this package') end
-  if NUMBER > tonumber(string.match(seen, ':(%d+)')) then return false end
+  local highest, floor = string.match(seen, '^%d+:(%d+):?(%d*)[,%d%-]*$')
+  if not highest then error('what meta holds of a writer is not of this package', 0) end
+  if NUMBER > tonumber(highest) then return false end
+  if floor ~= '' and NUMBER <= tonumber(floor) then
+    error('this write was sent too long ago: whether it was done is not known', 0)
+  end
   for first, last in string.gmatch(seen, ',(%d+)%-(%d+)') do
     if NUMBER >= tonumber(first) and NUMBER <= tonumber(last) then return false end
   end
@@ -21,13 +26,16 @@ local function was_seen(seen)
 end
 
 local function adding(seen, now)
-  local highest = seen and tonumber(string.match(seen, ':(%d+)')) or -1
-  if NUMBER == highest + 1 then return now .. ':' .. NUMBER .. (seen and string.match(seen, ',.*') or '') end
-  local gaps = {}
+  local highest, rest = string.match(seen or '', '^%d+:(%d+)(.*)')
+  highest = tonumber(highest or -1)
+  if NUMBER == highest + 1 then return now .. ':' .. NUMBER .. (rest or '') end
+  local gaps, ends = {}, {}
   local function add(first, last)
-    if first <= last then gaps[#gaps + 1] = string.format(',%d-%d', first, last) end
+    if first <= last then
+      gaps[#gaps + 1], ends[#ends + 1] = string.format(',%d-%d', first, last), last
+    end
   end
-  for first, last in string.gmatch(seen or '', ',(%d+)%-(%d+)') do
+  for first, last in string.gmatch(rest or '', ',(%d+)%-(%d+)') do
     first, last = tonumber(first), tonumber(last)
     if NUMBER >= first and NUMBER <= last then
       add(first, NUMBER - 1)
@@ -40,21 +48,28 @@ local function adding(seen, now)
     add(highest + 1, NUMBER - 1)
     highest = NUMBER
   end
-  return string.format('%d:%d', now, highest) .. table.concat(gaps, '', math.max(1, #gaps - MOST_GAPS + 1))
+  local dropped = math.max(0, #gaps - MOST_GAPS)
+  local floor = dropped > 0 and string.format(':%d', ends[dropped]) or string.match(rest or '', '^:%d+') or ''
+  return string.format('%d:%d', now, highest) .. floor .. table.concat(gaps, '', dropped + 1)
 end
 
--- Forget the writers that have written least recently, where there are too many.
-local function forget_writers()
-  if redis.call('HLEN', KEYS[2]) < MOST_WRITERS then return end
-  local fields, writers = redis.call('HGETALL', KEYS[2]), {}
-  for i = 1, #fields, 2 do
-    if string.sub(fields[i], 1, 5) == 'seen:' then
-      writers[#writers + 1] = {tonumber(string.match(fields[i + 1], '^%d+')) or 0, fields[i]}
+-- Forget the writers whose last write was a day ago, or less where there are too many.
+local function forget_writers(now)
+  if redis.call('HLEN', KEYS[2]) < MANY_WRITERS then return end
+  local fields, age, count = redis.call('HGETALL', KEYS[2]), DAY, 0
+  repeat
+    count = 0
+    for i = 1, #fields, 2 do
+      if string.sub(fields[i], 1, 5) == 'seen:' then
+        if now - (tonumber(string.match(fields[i + 1], '^%d+')) or 0) > age then
+          redis.call('HDEL', KEYS[2], fields[i])
+        else
+          count = count + 1
+        end
+      end
     end
-  end
-  if #writers < MOST_WRITERS then return end
-  table.sort(writers, function(one, other) return one[1] < other[1] end)
-  for i = 1, #writers - FEWEST_WRITERS do redis.call('HDEL', KEYS[2], writers[i][2]) end
+    age = age / 2
+  until count < MOST_WRITERS or age < 1
 end
 
 -- The result of an earlier call with this write id, empty where it was long ago; nil where there was none.
@@ -96,24 +111,34 @@ local function expire(ttl, now, new)
   end
 end
 
+-- The ids and results of recent writes, with this one.
+local function recorded(results, result)
+  local recent = (results or '') .. ARGV[1] .. '=' .. result .. ';'
+  if #recent <= RECENT then return recent end
+  return string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
+end
+
 -- Write what every change leaves in meta: the write id with its result, the time, and the given fields.
 local function commit(results, seen, result, new, ...)
   local now = milliseconds()
-  local recent = (results or '') .. ARGV[1] .. '=' .. result .. ';'
-  if #recent > RECENT then
-    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
-  end
   if not results then
     redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'created', now)
   end
   if WRITER then
-    if not seen then forget_writers() end
-    redis.call('HSET', KEYS[2], SEEN, adding(seen, now), 'batches', recent, 'updated', now, ...)
+    if not seen then forget_writers(tonumber(now)) end
+    redis.call('HSET', KEYS[2], SEEN, adding(seen, now), 'batches', recorded(results, result), 'updated', now, ...)
   else
-    redis.call('HSET', KEYS[2], 'batches', recent, 'updated', now, ...)
+    redis.call('HSET', KEYS[2], 'batches', recorded(results, result), 'updated', now, ...)
   end
   expire(ARGV[2], now, new or not results)
   return result
+end
+
+-- Write that this write was done, which has changed nothing; a session that does not exist has nothing to remember.
+local function record_unchanged(results, seen, result)
+  if not results then return end
+  redis.call('HSET', KEYS[2], 'batches', recorded(results, result))
+  if WRITER then redis.call('HSET', KEYS[2], SEEN, adding(seen, milliseconds())) end
 end
 
 -- Whether an entry begins with one of the prefixes, which are separated by newlines.

@@ -6,7 +6,9 @@
 
 local held = redis.call('HMGET', KEYS[2], 'batches', 'popped', SEEN)
 local popped = held[2] and cmsgpack.unpack(held[2]) or {}
-if find_result(held[1], held[3]) then
+local done = find_result(held[1], held[3])
+if done == '0' then return {} end
+if done then
   for _, pop in ipairs(popped) do
     if pop[1] == ARGV[1] then return pop[2] end
   end
@@ -17,7 +19,10 @@ local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
 
 local taken = redis.call('RPOP', KEYS[1], ARGV[3])
-if not taken or #taken == 0 then return {} end
+if not taken or #taken == 0 then
+  record_unchanged(held[1], held[3], '0')
+  return {}
+end
 
 local entries, started = {}, 0
 for i = #taken, 1, -1 do

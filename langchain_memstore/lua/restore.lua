@@ -17,7 +17,11 @@ local outcome = 'made'
 if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]) > 0 then
   outcome = ARGV[4] == '1' and 'replaced' or held[2] == ARGV[3] and 'same' or 'exists'
 end
-if ARGV[5] == '0' or outcome == 'same' or outcome == 'exists' then return outcome .. ',0,0' end
+if ARGV[5] == '0' then return outcome .. ',0,0' end
+if outcome == 'same' or outcome == 'exists' then
+  record_unchanged(held[1], held[3], outcome .. ',0,0')
+  return outcome .. ',0,0'
+end
 
 -- SET is first, and does nothing where there is no lease: where memory is short, a script is refused at its first write
 -- or not at all.

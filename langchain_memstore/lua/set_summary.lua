@@ -14,5 +14,8 @@ elseif old then
   redis.call('UNLINK', KEYS[4])
 end
 redis.call('HDEL', KEYS[2], 'claim')
-if ARGV[3] == '' and not old then return end
+if ARGV[3] == '' and not old then
+  record_unchanged(held[1], held[2], '')
+  return
+end
 commit(held[1], held[2], '', true)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp, expiry
 from langchain_memstore.ops.state import LocalState, Value
+from langchain_memstore.ops.write_ids import new_token
 
 RECENT = 1024  # bytes of recent write ids and results to keep, as in lua/values.lua
 MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/values.lua
@@ -49,11 +49,6 @@ class ValueFlag(ValueScript[bool]):
     @override
     def decode(self, reply: int) -> bool:
         return reply == 1
-
-
-def new_token() -> str:
-    """Make the id by which a store knows an operation that is sent again (128 random bits)."""
-    return os.urandom(16).hex()
 
 
 def find_result(state: LocalState, op: ValueScript[Any]) -> str | None:

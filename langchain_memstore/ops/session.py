@@ -199,13 +199,16 @@ class Pop(SessionScript[list[bytes]]):
 
     @override
     def apply(self, session: Session, now: int) -> list[bytes]:
-        if session.find_result(self.write_id) is not None:
+        if (done := session.find_result(self.write_id)) == "0":
+            return []
+        if done is not None:
             for popped_by, entries in session.popped:
                 if popped_by == self.write_id:
                     return entries.copy()
             raise BackendError("these messages were popped before, and others came since")
         taken = session.messages[-self.count :]
         if not taken:
+            session.record_unchanged(self.write_id, "0", now)
             return []
         del session.messages[-self.count :]
         started = sum(entry.startswith(self.turn_starts) for entry in taken)
@@ -276,6 +279,8 @@ class SetSummary(SessionScript[None]):
             if self.summary or session.summary:
                 session.summary = self.summary
                 session.commit(self.write_id, "", self.ttl, now)
+            else:
+                session.record_unchanged(self.write_id, "", now)
 
 
 @dataclass(frozen=True)

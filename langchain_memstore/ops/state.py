@@ -144,12 +144,20 @@ class Session(Expires):
         if not self.epoch:
             self.epoch, self.created = write_id, now
         self.updated = now
-        self.writers.add(write_id)
+        self._record(write_id, result, now)
+        self.refresh_ttl(ttl, now)
+        return result
+
+    def record_unchanged(self, write_id: str, result: str, now: int) -> None:
+        """Keep that a write was done, which has changed nothing; a session that does not exist keeps nothing."""
+        if self.epoch:
+            self._record(write_id, result, now)
+
+    def _record(self, write_id: str, result: str, now: int) -> None:
+        self.writers.add(write_id, now)
         self.results += f"{write_id}={result};"
         if len(self.results) > RECENT:
             self.results = self.results[self.results.index(";", len(self.results) - RECENT - 1) + 1 :]
-        self.refresh_ttl(ttl, now)
-        return result
 
     @property
     def evicted_count(self) -> int:

@@ -11,10 +11,11 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.state import Session
+from langchain_memstore.ops.write_ids import new_token
 
 
 class SummaryScript(SessionScript[R]):
-    """A script that takes the lease's key as well; its write id is the token of the claim.
+    """A script that takes the lease's key as well.
 
     Summaries wait for an outage to end: what there is to summarise lies in the store.
     """
@@ -49,7 +50,7 @@ class Claim(SummaryScript[Claimed | None]):
         keys: The session.
         lease: Milliseconds that the claim keeps others out.
         every: How many turns must have passed since the last summary; 0: it is enough that something waits.
-        write_id: The token of the claim.
+        write_id: The token of the claim, which is no number: a claim that is declined leaves nothing behind.
     """
 
     script: ClassVar[Script] = Script("claim")
@@ -57,7 +58,7 @@ class Claim(SummaryScript[Claimed | None]):
     keys: SessionKeys
     lease: int
     every: int
-    write_id: str = ""
+    write_id: str = field(default_factory=new_token)
     ttl: None = field(default=None, init=False)
 
     @override
@@ -93,7 +94,8 @@ class Commit(SummaryScript[bool]):
         summary: The new summary.
         claimed: What the claim returned.
         ttl: Milliseconds until the session expires; None: never.
-        write_id: The token of the claim.
+        token: The token of the claim.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
     script: ClassVar[Script] = Script("commit")
@@ -102,11 +104,12 @@ class Commit(SummaryScript[bool]):
     summary: str
     claimed: Claimed
     ttl: int | None
-    write_id: str
+    token: str
+    write_id: str = ""
 
     @override
     def values(self) -> tuple[Argument, ...]:
-        return (self.summary, self.claimed.base, len(self.claimed.entries), self.claimed.turns)
+        return (self.summary, self.claimed.base, len(self.claimed.entries), self.claimed.turns, self.token)
 
     @override
     def decode(self, reply: int) -> bool:
@@ -114,9 +117,10 @@ class Commit(SummaryScript[bool]):
 
     @override
     def apply(self, session: Session, now: int) -> bool:
-        if session.find_result(self.write_id) is not None:
-            return True
-        if session.claim != self.write_id:
+        if (done := session.find_result(self.write_id)) is not None:
+            return done != "0"
+        if session.claim != self.token:
+            session.record_unchanged(self.write_id, "0", now)
             return False
         count = len(self.claimed.entries)
         dropped = min(count, session.summarized + session.lost - self.claimed.base)
@@ -130,7 +134,7 @@ class Commit(SummaryScript[bool]):
 
     @override
     def reapply(self, session: Session, now: int) -> None:
-        session.claim = self.write_id  # which was good elsewhere
+        session.claim = self.token  # which was good elsewhere
         self.apply(session, now)
 
 

@@ -13,7 +13,7 @@ from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffec
 from langchain_memstore.ops.session import SessionKeysOp
 from langchain_memstore.ops.state import LocalState, Session
 from langchain_memstore.ops.summary import SummaryScript
-from langchain_memstore.ops.write_ids import Writers
+from langchain_memstore.ops.write_ids import Writers, new_token
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,12 @@ class Restore(SummaryScript[Restored]):
     write: bool = True
     write_id: str = ""
 
+    @override
+    def __post_init__(self) -> None:
+        if not self.write and not self.write_id:
+            object.__setattr__(self, "write_id", new_token())  # what writes nothing takes no number
+        super().__post_init__()
+
     @property
     @override
     def ttl(self) -> int | None:  # type: ignore[override]
@@ -193,7 +199,10 @@ class Restore(SummaryScript[Restored]):
         outcome = "made"
         if session.epoch:
             outcome = "replaced" if self.replace else "same" if session.origin == self.origin else "exists"
-        if not self.write or outcome in ("same", "exists"):
+        if not self.write:
+            return Restored(cast(Any, outcome), 0, 0)
+        if outcome in ("same", "exists"):
+            session.record_unchanged(self.write_id, f"{outcome},0,0", now)
             return Restored(cast(Any, outcome), 0, 0)
         dump = self.dump
         session.messages, session.evicted, session.evicted_unseen = list(dump.messages), list(dump.evicted), 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
 
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
-from langchain_memstore.errors import BackendError
+from langchain_memstore.errors import BackendError, BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops import session as ops
 from langchain_memstore.ops.listing import Stats
+from langchain_memstore.ops.summary import Claim
 from langchain_memstore.testing.talk import UNKNOWN, WRITES, Counts, SessionVariants, Talk, about, scan
 from langchain_memstore.testing.variants import HOSTILE_IDS, MINUTE, Execute, Run
 from langchain_memstore.window import Bounds
@@ -90,6 +92,28 @@ class SessionConformance(SessionVariants):
         assert talk.execute(op) == first
         assert first[:4] == Counts(messages=2, total=5, turns=2, dropped=3)
         assert talk.read()[:4] == before[:4]
+
+    def test_a_slow_write_is_done_whatever_came_between(self, talk: Talk) -> None:
+        """What changes nothing leaves no gap among the numbers of a writer, for which a slow request could be lost."""
+        talk.register_turn()
+        slow = ops.RegisterTurn(talk.keys, MINUTE)
+        for _ in range(140):
+            talk.register_turn()
+            assert talk.execute(talk.popping()) == []
+            assert talk.set_summary("") is None
+            with contextlib.suppress(BackendUnavailable):  # in an outage
+                assert talk.execute(Claim(talk.keys, MINUTE, 0)) is None
+        assert talk.execute(slow) == 142
+        assert talk.execute(slow) == talk.read().turns == 142
+
+    def test_the_same_empty_pop_takes_nothing(self, talk: Talk) -> None:
+        """A pop that found nothing takes nothing when it is sent again, whatever was appended since."""
+        talk.register_turn()
+        pop = talk.popping()
+        assert talk.execute(pop) == []
+        talk.append("h")
+        assert talk.execute(pop) == []
+        assert talk.read().entries == talk.said
 
     def test_turns_by_hand(self, talk: Talk) -> None:
         """A turn is counted once for each operation, together with those that messages start."""

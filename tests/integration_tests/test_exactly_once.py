@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from langchain_memstore import codec
+from langchain_memstore import BackendError, codec
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Pop, RegisterTurn, SetSummary
+from langchain_memstore.ops.write_ids import MOST_GAPS, MOST_WRITERS
 from langchain_memstore.testing import Execute, Run
 from langchain_memstore.window import Bounds
 from support.proxy import LostReplies, Proxy, RandomCuts
@@ -64,14 +66,41 @@ def test_writers_are_remembered_whatever_others_write_meanwhile(server: Server) 
         for number in range(20):
             backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.{number}"))
     assert backend.execute(late) == 1 + 60 * 20
-    for writer in range(100, 400):
-        backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.7"))
-    with server.admin() as admin:
-        assert admin.hlen(KEYS.meta) < 64 + 10
+    others = [f"{writer:016x}.7" for writer in range(100, 400)]
+    for other in others:
+        backend.execute(RegisterTurn(KEYS, TTL, other))
     turns = 1 + 60 * 20 + 300
-    for writer in range(370, 400):
-        assert backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.7")) <= turns
+    assert backend.execute(late) == turns
+    for other in others:
+        assert backend.execute(RegisterTurn(KEYS, TTL, other)) <= turns
     assert backend.execute(RegisterTurn(KEYS, TTL, f"{399:016x}.6")) == turns + 1
+    with server.admin() as admin:
+        for writer in range(1000, 1000 + MOST_WRITERS):
+            backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.0"))
+            if writer % 100 == 0:
+                time.sleep(0.01)  # those of one moment are forgotten together
+        assert admin.hlen(KEYS.meta) < MOST_WRITERS + 10
+    turns = backend.execute(RegisterTurn(KEYS, TTL))
+    for writer in range(900 + MOST_WRITERS, 1000 + MOST_WRITERS):
+        assert backend.execute(RegisterTurn(KEYS, TTL, f"{writer:016x}.0")) <= turns
+    backend.close()
+
+
+@every_server
+def test_a_write_that_comes_after_too_many_others_is_refused_and_not_lost(
+    server: Server, variant_of: VariantOf
+) -> None:
+    backend = RedisBackend(Connections.of_url(server.url))
+    execute = variant_of(backend)
+    execute(RegisterTurn(KEYS, TTL))
+    slow = Append(KEYS, PAIRS[0], BOUNDS, TTL)
+    for _ in range(MOST_GAPS + 2):
+        RegisterTurn(KEYS, TTL)  # never sent
+        execute(RegisterTurn(KEYS, TTL))
+    for _ in range(2):
+        with pytest.raises(BackendError, match="sent too long ago: whether it was done is not known"):
+            execute(slow)
+    assert execute(Read(KEYS, TTL, refresh=False)).total == 0
     backend.close()
 
 

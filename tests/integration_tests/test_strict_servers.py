@@ -126,15 +126,16 @@ def test_values_on_a_server_that_is_full(start_server: Callable[..., Server]) ->
 def test_scripts_of_summaries_that_the_server_forgot_are_sent_again(
     execute: Execute, admin: redis.Redis, name: str
 ) -> None:
+    made = summary_operations()
     for before in ("claim", "commit", "release"):
         admin.script_flush()
-        result = execute(summary_operations()[before])
+        result = execute(made[before])
         if before == "claim":
             assert result.entries == [b"entry"]
         if before == name:
             break
     admin.script_flush()
-    again = execute(summary_operations()[name])
+    again = execute(made[name])
     assert again == result
 
 

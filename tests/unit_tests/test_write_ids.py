@@ -10,16 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops import write_ids
-from langchain_memstore.ops.write_ids import MOST_GAPS, MOST_WRITERS, Seen, Writers, new_write_id, parse_write_id
+from langchain_memstore.ops.write_ids import (
+    DAY,
+    MANY_WRITERS,
+    MOST_GAPS,
+    MOST_WRITERS,
+    Seen,
+    Writers,
+    new_write_id,
+    parse_write_id,
+)
 
 KEYS = SessionKeys("conversation", "session")
 
 
 @given(st.lists(st.integers(0, 60)))
 def test_what_was_seen_is_known_and_nothing_else(numbers: list[int]) -> None:
-    seen = Seen(-1, ())
+    seen = Seen(-1)
     for at, number in enumerate(numbers):
         seen = seen.adding(number)
         assert [each for each in range(70) if seen.has(each)] == sorted(set(numbers[: at + 1]))
@@ -27,18 +37,22 @@ def test_what_was_seen_is_known_and_nothing_else(numbers: list[int]) -> None:
 
 
 def test_what_is_in_order_takes_no_room() -> None:
-    seen = Seen(-1, ())
+    seen = Seen(-1)
     for number in range(1000):
         seen = seen.adding(number)
-    assert seen == (999, ())
+    assert seen == Seen(999)
 
 
-def test_the_oldest_gaps_are_taken_for_seen() -> None:
-    seen = Seen(-1, ())
+def test_what_came_before_too_many_gaps_is_refused() -> None:
+    seen = Seen(-1)
     for number in range(1, 2 * MOST_GAPS + 20, 2):
         seen = seen.adding(number)
     assert len(seen.gaps) == MOST_GAPS
-    assert seen.has(0) and not seen.has(seen.highest - 1)
+    assert not seen.has(seen.highest - 1) and seen.has(seen.highest)
+    for number in (0, seen.floor):
+        with pytest.raises(BackendError, match="too long ago"):
+            seen.has(number)
+    assert not seen.has(seen.gaps[0][0])
 
 
 @given(st.permutations(range(2 * MOST_GAPS)))
@@ -46,30 +60,43 @@ def test_so_many_writes_may_come_in_any_order(numbers: list[int]) -> None:
     writers = Writers()
     for number in numbers:
         assert not writers.has(f"ab.{number}")
-        writers.add(f"ab.{number}")
+        writers.add(f"ab.{number}", 0)
     assert all(writers.has(f"ab.{number}") for number in numbers)
 
 
 def test_the_first_that_is_seen_of_a_writer_does_not_stand_for_those_before() -> None:
     writers = Writers()
-    writers.add("ab.1000")
+    writers.add("ab.1000", 0)
     assert [number for number in range(1010) if writers.has(f"ab.{number}")] == [1000]
     assert not writers.has("cd.1000")
 
 
-def test_the_writers_that_wrote_last_are_remembered() -> None:
+@pytest.mark.parametrize("count", [MANY_WRITERS - 1, 10 * MANY_WRITERS, MOST_WRITERS - 1])
+def test_writers_are_remembered_for_a_day(count: int) -> None:
     writers = Writers()
-    for number in range(10 * MOST_WRITERS):
-        writers.add(f"aa.{number}")
-        writers.add(f"{number:x}.0" if number != 0xAA else "ab.0")
-        assert writers.has(f"aa.{number}") and not writers.has(f"aa.{number + 1}")
+    for number in range(count):
+        writers.add(f"{number:x}.0", number)
+    assert all(writers.has(f"{number:x}.0") for number in range(count))
+    writers.add("ffffff.0", DAY + count)
+    assert writers.has("ffffff.0")
+    assert writers.has("0.0") == (count < MANY_WRITERS)
+
+
+def test_of_too_many_writers_those_that_wrote_last_are_remembered() -> None:
+    writers, second = Writers(), 1000
+    for number in range(3 * MOST_WRITERS):
+        writers.add(f"{number:x}.0", number * second)
+        writers.add(f"ffffff.{number}", number * second)
+        assert writers.has(f"ffffff.{number}") and not writers.has(f"ffffff.{number + 1}")
+        assert len(writers._seen) <= MOST_WRITERS
+    assert all(writers.has(f"{number:x}.0") for number in range(number - MOST_WRITERS // 4, number + 1))
     assert not writers.has("0.0")
 
 
 def test_ids_of_other_forms_are_left_alone() -> None:
     writers = Writers()
     for write_id in ("", "x", "ab", "ab.", ".1", "AB.1", "ab.1.2", "ab.-1", "run-7"):
-        writers.add(write_id)
+        writers.add(write_id, 0)
         assert parse_write_id(write_id) is None
         assert not writers.has(write_id)
 

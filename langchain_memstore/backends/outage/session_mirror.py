@@ -70,7 +70,7 @@ class _Mirrored:
             session.evicted_unseen, session.summarized, session.lost = view.evicted, view.summarized, view.lost
             session.expires = None if view.ttl_ms is None else self.at + view.ttl_ms
         for write_id in self.recent:
-            session.writers.add(write_id)
+            session.writers.add(write_id, self.at)
         for write in self.writes.copy():
             write.reapply(session, self.at)
         if (last := self.appended) is not None:
