@@ -53,23 +53,23 @@ local function adding(seen, now)
   return string.format('%d:%d', now, highest) .. floor .. table.concat(gaps, '', dropped + 1)
 end
 
--- Forget the writers whose last write was a day ago, or less where there are too many.
+-- Forget the writers whose last write was a day ago, and where there are too many, all but those that wrote last.
 local function forget_writers(now)
   if redis.call('HLEN', KEYS[2]) < MANY_WRITERS then return end
-  local fields, age, count = redis.call('HGETALL', KEYS[2]), DAY, 0
-  repeat
-    count = 0
-    for i = 1, #fields, 2 do
-      if string.sub(fields[i], 1, 5) == 'seen:' then
-        if now - (tonumber(string.match(fields[i + 1], '^%d+')) or 0) > age then
-          redis.call('HDEL', KEYS[2], fields[i])
-        else
-          count = count + 1
-        end
+  local fields, writers = redis.call('HGETALL', KEYS[2]), {}
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 5) == 'seen:' then
+      local at = tonumber(string.match(fields[i + 1], '^%d+')) or 0
+      if now - at > DAY then
+        redis.call('HDEL', KEYS[2], fields[i])
+      else
+        writers[#writers + 1] = {at, fields[i]}
       end
     end
-    age = age / 2
-  until count < MOST_WRITERS or age < 1
+  end
+  if #writers < MOST_WRITERS then return end
+  table.sort(writers, function(one, other) return one[1] > other[1] end)
+  for i = MOST_WRITERS / 2 + 1, #writers do redis.call('HDEL', KEYS[2], writers[i][2]) end
 end
 
 -- The result of an earlier call with this write id, empty where it was long ago; nil where there was none.
@@ -138,7 +138,10 @@ end
 local function record_unchanged(results, seen, result)
   if not results then return end
   redis.call('HSET', KEYS[2], 'batches', recorded(results, result))
-  if WRITER then redis.call('HSET', KEYS[2], SEEN, adding(seen, milliseconds())) end
+  if not WRITER then return end
+  local now = milliseconds()
+  if not seen then forget_writers(tonumber(now)) end
+  redis.call('HSET', KEYS[2], SEEN, adding(seen, now))
 end
 
 -- Whether an entry begins with one of the prefixes, which are separated by newlines.

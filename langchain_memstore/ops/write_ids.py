@@ -108,10 +108,8 @@ class Writers:
         self._seen[writer] = now, (seen or Seen(-1)).adding(number)
 
     def _forget(self, now: int) -> None:
-        """Forget the writers whose last write was a day ago, or less where there are too many."""
-        age: float = DAY
-        while age >= 1:
-            self._seen = {writer: (at, seen) for writer, (at, seen) in self._seen.items() if now - at <= age}
-            if len(self._seen) < MOST_WRITERS:
-                return
-            age /= 2
+        """Forget the writers whose last write was a day ago, and where there are too many, all but the last ones."""
+        self._seen = {writer: (at, seen) for writer, (at, seen) in self._seen.items() if now - at <= DAY}
+        if len(self._seen) >= MOST_WRITERS:
+            latest = sorted(self._seen.items(), key=lambda item: item[1][0], reverse=True)
+            self._seen = dict(latest[: MOST_WRITERS // 2])

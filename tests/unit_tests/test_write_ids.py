@@ -93,6 +93,14 @@ def test_of_too_many_writers_those_that_wrote_last_are_remembered() -> None:
     assert not writers.has("0.0")
 
 
+def test_of_too_many_writers_of_one_moment_half_are_remembered() -> None:
+    writers = Writers()
+    for number in range(MOST_WRITERS):
+        writers.add(f"{number:x}.0", 0)
+    writers.add("ffffff.0", DAY // 2)
+    assert sum(writers.has(f"{number:x}.0") for number in range(MOST_WRITERS)) == MOST_WRITERS // 2
+
+
 def test_ids_of_other_forms_are_left_alone() -> None:
     writers = Writers()
     for write_id in ("", "x", "ab", "ab.", ".1", "AB.1", "ab.1.2", "ab.-1", "run-7"):
