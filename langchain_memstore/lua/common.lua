@@ -111,11 +111,18 @@ local function expire(ttl, now, new)
   end
 end
 
--- The ids and results of recent writes, with this one.
-local function recorded(results, result)
+-- Keep that this write was done, with its result, and the given fields.
+local function record(results, seen, result, now, ...)
   local recent = (results or '') .. ARGV[1] .. '=' .. result .. ';'
-  if #recent <= RECENT then return recent end
-  return string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
+  if #recent > RECENT then
+    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
+  end
+  if WRITER then
+    if not seen then forget_writers(tonumber(now)) end
+    redis.call('HSET', KEYS[2], SEEN, adding(seen, now), 'batches', recent, ...)
+  else
+    redis.call('HSET', KEYS[2], 'batches', recent, ...)
+  end
 end
 
 -- Write what every change leaves in meta: the write id with its result, the time, and the given fields.
@@ -124,24 +131,14 @@ local function commit(results, seen, result, new, ...)
   if not results then
     redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'created', now)
   end
-  if WRITER then
-    if not seen then forget_writers(tonumber(now)) end
-    redis.call('HSET', KEYS[2], SEEN, adding(seen, now), 'batches', recorded(results, result), 'updated', now, ...)
-  else
-    redis.call('HSET', KEYS[2], 'batches', recorded(results, result), 'updated', now, ...)
-  end
+  record(results, seen, result, now, 'updated', now, ...)
   expire(ARGV[2], now, new or not results)
   return result
 end
 
 -- Write that this write was done, which has changed nothing; a session that does not exist has nothing to remember.
 local function record_unchanged(results, seen, result)
-  if not results then return end
-  redis.call('HSET', KEYS[2], 'batches', recorded(results, result))
-  if not WRITER then return end
-  local now = milliseconds()
-  if not seen then forget_writers(tonumber(now)) end
-  redis.call('HSET', KEYS[2], SEEN, adding(seen, now))
+  if results then record(results, seen, result, milliseconds()) end
 end
 
 -- Whether an entry begins with one of the prefixes, which are separated by newlines.
