@@ -12,7 +12,7 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp, expiry
 from langchain_memstore.ops.state import LocalState, Value
-from langchain_memstore.ops.write_ids import new_token
+from langchain_memstore.ops.write_ids import new_token, result_of, with_result
 
 RECENT = 1024  # bytes of recent write ids and results to keep, as in lua/values.lua
 MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/values.lua
@@ -54,16 +54,13 @@ class ValueFlag(ValueScript[bool]):
 def find_result(state: LocalState, op: ValueScript[Any]) -> str | None:
     """Return what an operation did when it was done before; None: it was not."""
     done = state.leases.find(op.keys[1])
-    _, found, rest = ("" if done is None else done.data).partition(f"{op.write_id}=")
-    return rest[: rest.index(";")] if found else None
+    return None if done is None else result_of(done.data, op.write_id)
 
 
 def record_result(state: LocalState, op: ValueScript[Any], result: str, now: int, time: int = MINUTE) -> None:
     """Keep what an operation did, for the milliseconds in which it may be repeated."""
     done = state.leases.find(op.keys[1]) or Value(data="")
-    done.data += f"{op.write_id}={result};"
-    if len(done.data) > RECENT:
-        done.data = done.data[done.data.index(";", len(done.data) - RECENT - 1) + 1 :]
+    done.data = with_result(done.data, op.write_id, result, RECENT)
     done.expires = max(done.expires or 0, now + time)
     state.leases.keep(op.keys[1], done)
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from typing_extensions import override
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.write_ids import Writers
+from langchain_memstore.ops.write_ids import Writers, result_of, with_result
 
 MOST_SESSIONS = MOST_VALUES = 100_000  # to hold, unless somebody says otherwise
 RECENT = 512  # bytes of recent write ids and results to keep, as in lua/common.lua
@@ -134,9 +134,8 @@ class Session(Expires):
 
     def find_result(self, write_id: str) -> str | None:
         """Return the result of an earlier call with this write id; empty: it was long ago; None: there was none."""
-        _, found, rest = self.results.partition(f"{write_id}=")
-        if found:
-            return rest[: rest.index(";")]
+        if (result := result_of(self.results, write_id)) is not None:
+            return result
         return "" if self.writers.has(write_id) else None
 
     def commit(self, write_id: str, result: str, ttl: int | None, now: int) -> str:
@@ -155,9 +154,7 @@ class Session(Expires):
 
     def _record(self, write_id: str, result: str, now: int) -> None:
         self.writers.add(write_id, now)
-        self.results += f"{write_id}={result};"
-        if len(self.results) > RECENT:
-            self.results = self.results[self.results.index(";", len(self.results) - RECENT - 1) + 1 :]
+        self.results = with_result(self.results, write_id, result, RECENT)
 
     @property
     def evicted_count(self) -> int:

@@ -84,6 +84,18 @@ def parse_write_id(write_id: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
+def result_of(results: str, write_id: str) -> str | None:
+    """Return the result of a write among recent ones, `<write id>=<result>;` of each; None: it is not there."""
+    _, found, rest = results.partition(f"{write_id}=")
+    return rest[: rest.index(";")] if found else None
+
+
+def with_result(results: str, write_id: str, result: str, most: int) -> str:
+    """Return recent results with one more, without the oldest ones that are more than so many characters."""
+    results += f"{write_id}={result};"
+    return results if len(results) <= most else results[results.index(";", len(results) - most - 1) + 1 :]
+
+
 @dataclass
 class Writers:
     """What a session has seen of each writer."""
