@@ -78,6 +78,7 @@ class Talk:
         if layer in OF_THEIR_OWN:
             return Step(batch), Step(batch)
         read, append = self.history._read(), self.history._append(codec.encode(batch))
+        append.finish()  # no layer sends it again
         reads = [("MULTI",), *read.commands(), ("EXEC",)]
         still = [("MULTI",), *self.still._read().commands(), ("EXEC",)]
         call = [("EVALSHA", append.script.sha, *append.arguments())]

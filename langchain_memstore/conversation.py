@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_bu
 from typing_extensions import override
 
 from langchain_memstore import display
+from langchain_memstore.backends.base import Backend
 from langchain_memstore.display.notebook import shows
 from langchain_memstore.errors import DecryptError, MissingPackage
 from langchain_memstore.keys import SessionKeys
@@ -16,11 +17,11 @@ from langchain_memstore.listing import Query
 from langchain_memstore.models import Shown, Snapshot
 from langchain_memstore.ops.reading import Read, ReadEntries, SessionView
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
+from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_count
 from langchain_memstore.prompt import build_prompt
 
 if TYPE_CHECKING:
-    from langchain_memstore.backends.base import Backend
     from langchain_memstore.summaries.compactor import Compactor
 
 
@@ -70,14 +71,14 @@ class Conversation(Shown):
             BackendError: The store refused or could not be reached.
         """
         if entries := self._codec.encode(messages):
-            appended = self._backend.execute(self._append(entries))
+            appended = execute_write(self._backend.execute, self._append(entries))
             if self._compactor is not None:
                 self._compactor.after_append(self.keys, self._policy, appended)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append messages; the async variant of `add_messages`."""
         if entries := self._codec.encode(messages):
-            appended = await self._backend.aexecute(self._append(entries))
+            appended = await aexecute_write(self._backend.aexecute, self._append(entries))
             if self._compactor is not None:
                 await self._compactor.aafter_append(self.keys, self._policy, appended)
 
@@ -142,11 +143,11 @@ class Conversation(Shown):
             ValueError: The summary is not text that UTF-8 can encode, or looks encrypted where nothing is.
             BackendError: The store refused or could not be reached.
         """
-        self._backend.execute(self._set_summary(summary))
+        execute_write(self._backend.execute, self._set_summary(summary))
 
     async def aset_summary(self, summary: str | None) -> None:
         """Replace the rolling summary; the async variant of `set_summary`."""
-        await self._backend.aexecute(self._set_summary(summary))
+        await aexecute_write(self._backend.aexecute, self._set_summary(summary))
 
     @property
     def turns(self) -> int:
@@ -159,11 +160,11 @@ class Conversation(Shown):
 
     def register_turn(self) -> int:
         """Count one turn by hand, and return the turn counter."""
-        return self._backend.execute(RegisterTurn(self.keys, self._ttl))
+        return execute_write(self._backend.execute, RegisterTurn(self.keys, self._ttl))
 
     async def aregister_turn(self) -> int:
         """Count one turn by hand, and return the turn counter."""
-        return await self._backend.aexecute(RegisterTurn(self.keys, self._ttl))
+        return await aexecute_write(self._backend.aexecute, RegisterTurn(self.keys, self._ttl))
 
     def snapshot(self) -> Snapshot:
         """Read all there is of the session at one moment, in one round trip."""
@@ -188,20 +189,20 @@ class Conversation(Shown):
             MissingPackage: One of them cannot be expanded; all were put back.
             BackendError: The store refused or could not be reached.
         """
-        taken = self._backend.execute(self._pop(count))
+        taken = execute_write(self._backend.execute, self._pop(count))
         try:
             return self._codec.decode(taken)
         except (DecryptError, MissingPackage):
-            self._backend.execute(self._append(tuple(taken)))
+            execute_write(self._backend.execute, self._append(tuple(taken)))
             raise
 
     async def apop(self, count: int = 1) -> list[BaseMessage]:
         """Take the newest messages off; the async variant of `pop`."""
-        taken = await self._backend.aexecute(self._pop(count))
+        taken = await aexecute_write(self._backend.aexecute, self._pop(count))
         try:
             return self._codec.decode(taken)
         except (DecryptError, MissingPackage):
-            await self._backend.aexecute(self._append(tuple(taken)))
+            await aexecute_write(self._backend.aexecute, self._append(tuple(taken)))
             raise
 
     def search(

@@ -21,8 +21,7 @@ _GLOB_SPECIAL = re.compile(r"([*?\[\]\\^])")  # what a Redis pattern does not ta
 
 
 SESSION_KINDS = ("messages", "meta", "turns", "summary", "evicted", "lease")
-DONE = "done"  # what the last calls that change a value have done, for when they are repeated
-RESERVED = frozenset((*SESSION_KINDS, "kv", "cache", "limit", "lock", DONE))
+RESERVED = frozenset((*SESSION_KINDS, "kv", "cache", "limit", "lock", "done"))  # the last is of version 0.1
 """The kinds that are the package's own: no type of a working memory begins with one of them and a slash."""
 
 
@@ -79,7 +78,7 @@ class SessionKeys:
     messages: str = field(init=False, repr=False, compare=False)
     """List of entries, oldest first."""
     meta: str = field(init=False, repr=False, compare=False)
-    """Hash: schema version, epoch, total, times, recent write ids."""
+    """Hash: schema version, epoch, total, times, what tells of writes."""
     turns: str = field(init=False, repr=False, compare=False)
     """Integer: the turn counter."""
     summary: str = field(init=False, repr=False, compare=False)
@@ -88,6 +87,8 @@ class SessionKeys:
     """List of the entries that left the window and wait to be summarised."""
     lease: str = field(init=False, repr=False, compare=False)
     """String: who is summarising the session now; expires by itself."""
+    popped: str = field(init=False, repr=False, compare=False)
+    """Hash: what was popped of late, for a call that is repeated; expires by itself."""
     script_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """What `siblings` returns: the scripts take it without a call."""
 
@@ -95,6 +96,7 @@ class SessionKeys:
         head, tag = _escape(check_name("key_prefix", self.prefix)), _escape(check_name("session_id", self.session_id))
         for kind in SESSION_KINDS:
             object.__setattr__(self, kind, f"{head}:{kind}:{{{tag}}}")
+        object.__setattr__(self, "popped", f"{head}:messages/popped:{{{tag}}}")
         object.__setattr__(self, "script_keys", (self.messages, self.meta, self.turns, self.summary, self.evicted))
 
     def siblings(self) -> tuple[str, ...]:
@@ -115,21 +117,21 @@ class Namespace:
     kind: str
 
     _head: str = field(init=False, repr=False, compare=False)
-    _done: str = field(init=False, repr=False, compare=False)
+    _meta: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         prefix, kind = _escape(check_name("key_prefix", self.prefix)), _escape_kind(check_name("kind", self.kind))
         object.__setattr__(self, "_head", f"{prefix}:{kind}:{{")
-        object.__setattr__(self, "_done", f"{prefix}:{DONE}/{kind}:{{")
+        object.__setattr__(self, "_meta", f"{prefix}:meta/{kind}:{{")
 
     def key(self, name: str) -> str:
         """Return the key of a value."""
         return f"{self._head}{_escape(name)}}}"
 
     def keys(self, name: str) -> tuple[str, str]:
-        """Return the key of a value, and that of what the last calls have done to it; in one cluster slot."""
+        """Return the key of a value, and that of what tells of writes on it; in one cluster slot."""
         tag = _escape(name)
-        return f"{self._head}{tag}}}", f"{self._done}{tag}}}"
+        return f"{self._head}{tag}}}", f"{self._meta}{tag}}}"
 
 
 @dataclass(frozen=True)

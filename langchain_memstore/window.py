@@ -38,8 +38,8 @@ class Bounds:
     joined: tuple[tuple[bytes, bytes], ...] = ()
 
     def is_bound(self, entries: Sequence[bytes], index: int) -> bool:
-        """Tell whether an entry, of which there is one before, may not be kept without that."""
-        entry, before = entries[index], entries[index - 1]
+        """Tell whether an entry may not be kept without the one before it."""
+        entry, before = entries[index], entries[index - 1] if index else b""
         return entry.startswith(self.results) or any(
             before.startswith(first) and entry.startswith(second) for first, second in self.joined
         )
@@ -51,7 +51,7 @@ def legal_start(
     """Move the start of a window to where no tool result heads it.
 
     Results at the head go with their call; where that would leave nothing (one call group larger than the window, or
-    still under way), the window starts at the call instead.
+    still under way), the window starts at the call instead. Where there is no call either, it is cut at the bound.
 
     Args:
         length: How many messages there are.
@@ -74,9 +74,10 @@ def legal_start(
         forward += 1
     if forward < length:
         return forward
-    while start > 0 and is_result(start):
-        start -= 1
-    return start
+    back = start
+    while back > 0 and is_result(back):
+        back -= 1
+    return start if is_result(back) else back
 
 
 def turns_start(length: int, max_turns: int, starts_turn: Callable[[int], bool]) -> int:
@@ -99,12 +100,14 @@ def turns_start(length: int, max_turns: int, starts_turn: Callable[[int], bool])
     return 0
 
 
-def bounded_start(entries: Sequence[bytes], bounds: Bounds) -> int:
+def bounded_start(entries: Sequence[bytes], bounds: Bounds, new_turn: bool = True) -> int:
     """Find where the window of a session starts.
 
     Args:
         entries: The session's entries, oldest first.
         bounds: How much to keep.
+        new_turn: Whether one of them has started a turn since the window was last bounded: else its turns are not too
+            many, and need not be looked for.
 
     Returns:
         The index of the first entry to keep.
@@ -117,7 +120,7 @@ def bounded_start(entries: Sequence[bytes], bounds: Bounds) -> int:
     def starts_turn(index: int) -> bool:
         return entries[index].startswith(bounds.turn_starts)
 
-    if bounds.max_turns is not None:
+    if bounds.max_turns is not None and new_turn:
         start = turns_start(length, bounds.max_turns, starts_turn)
     if bounds.max_messages is not None:
         start = max(start, length - bounds.max_messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from typing_extensions import override
@@ -9,9 +10,9 @@ from typing_extensions import override
 from langchain_memstore.backends.base import Backend, BackendWrapper
 from langchain_memstore.backends.outage.session_mirror import SessionMirror
 from langchain_memstore.ops.base import Op, R
-from langchain_memstore.ops.reading import CHANGED, Read
+from langchain_memstore.ops.reading import CHANGED, Read, ReadTail
 
-OVERLAP = 4  # how many entries to read beyond those that are expected to be new: others may have appended, too
+AHEAD = 4  # how many entries to read beyond those that are expected to be new: others may have appended, too
 
 
 class NearCacheBackend(BackendWrapper):
@@ -33,29 +34,32 @@ class NearCacheBackend(BackendWrapper):
 
     @override
     def execute(self, op: Op[R]) -> R:
-        tail = self._tail(op)
-        result = self._backend.execute(op if tail is None else tail)
+        whole, tail = self._reads(op)
+        result = self._backend.execute(tail or whole)
         if result is CHANGED:
-            result = self._backend.execute(op)
+            result = self._backend.execute(whole)
         return self._recorded(op, result)
 
     @override
     async def aexecute(self, op: Op[R]) -> R:
-        tail = self._tail(op)
-        result = await self._backend.aexecute(op if tail is None else tail)
+        whole, tail = self._reads(op)
+        result = await self._backend.aexecute(tail or whole)
         if result is CHANGED:
-            result = await self._backend.aexecute(op)
+            result = await self._backend.aexecute(whole)
         return self._recorded(op, result)
 
-    def _tail(self, op: Op[R]) -> Op[R] | None:
-        """Return the read of what came since; None: there is nothing that it could follow on."""
-        if op.mirror != "view":
-            return None
-        read = cast("Read", op)
+    def _reads(self, op: Op[R]) -> tuple[Op[R], Op[R] | None]:
+        """Return what to execute, and what to try before: the read of what came since. None: there is nothing that it
+        could follow on.
+        """
+        if op.mirror != "view" or not (read := cast("Read", op)).window:
+            return op, None
+        whole = cast("Op[R]", replace(read, trail=True))
         if (last := self._mirror.last(read.keys)) is None:
-            return None
+            return whole, None
         known, appended = last
-        return cast("Op[R] | None", read.tail(known, appended + OVERLAP))
+        tail = ReadTail(read.keys, read.ttl, read.refresh, trail=True, known=known, count=appended + AHEAD)
+        return whole, cast("Op[R]", tail)
 
     def _recorded(self, op: Op[Any], result: R) -> R:
         if self._records:

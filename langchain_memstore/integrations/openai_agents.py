@@ -24,6 +24,7 @@ from langchain_memstore.errors import DecryptError, MessageDecodeError, MessageE
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop
+from langchain_memstore.ops.write_ids import aexecute_write
 from langchain_memstore.options import HistoryOptions, check_count
 from langchain_memstore.window import Bounds
 
@@ -154,7 +155,9 @@ class MemstoreSession:
             MissingPackage: It is compressed, and there is nothing to expand it; it was put back.
             BackendError: The store refused or could not be reached.
         """
-        while entries := await self._backend.aexecute(Pop(self.keys, 1, TURN_STARTS, self._policy.ttl_ms)):
+        while entries := await aexecute_write(
+            self._backend.aexecute, Pop(self.keys, 1, TURN_STARTS, self._policy.ttl_ms)
+        ):
             try:
                 items = self._decode(entries)
             except (DecryptError, MissingPackage):
@@ -169,7 +172,7 @@ class MemstoreSession:
         await self._backend.aexecute(Clear(self.keys))
 
     async def _append(self, entries: tuple[bytes, ...]) -> None:
-        await self._backend.aexecute(Append(self.keys, entries, self._bounds, self._policy.ttl_ms))
+        await aexecute_write(self._backend.aexecute, Append(self.keys, entries, self._bounds, self._policy.ttl_ms))
 
     def _decode(self, entries: Sequence[bytes]) -> list[TResponseInputItem]:
         items: list[Any] = []

@@ -24,6 +24,7 @@ from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
 from langchain_memstore.ops.kv_scripts import Delete
+from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,10 +155,10 @@ def cached(function: Callable[P, R], results: Results, arguments: Arguments) -> 
             return results.call(arguments.key(args, kwargs), lambda: function(*args, **kwargs))
 
     def invalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
-        return results.backend.execute(results.deleting(arguments.key(args, kwargs)))
+        return execute_write(results.backend.execute, results.deleting(arguments.key(args, kwargs)))
 
     async def ainvalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
-        return await results.backend.aexecute(results.deleting(arguments.key(args, kwargs)))
+        return await aexecute_write(results.backend.aexecute, results.deleting(arguments.key(args, kwargs)))
 
     pattern = results.pattern(f"{glob.escape(arguments.name)}/*")
 

@@ -19,7 +19,7 @@ from langchain_memstore.errors import BackendError, LockLost, LockTaken
 from langchain_memstore.keys import Namespace, check_name
 from langchain_memstore.kv.outages import OutagePolicy
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
-from langchain_memstore.ops.write_ids import new_token
+from langchain_memstore.ops.write_ids import aexecute_write, execute_write, new_token
 from langchain_memstore.options import check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -76,34 +76,34 @@ class Lock:
         return f"{type(self).__name__}({self._name!r}, ttl={self._ttl / 1000}, wait={self._wait})"
 
     def __enter__(self) -> Self:
-        caller, acquire, pauses = self._start()
+        caller, token, pauses = self._start()
         try:
-            taken, where = self._outage_policy.execute(acquire)
+            taken, where = self._outage_policy.execute(self._acquire(token))
             while taken:
                 time.sleep(pauses.next(taken))
-                taken, where = self._outage_policy.execute(acquire)
+                taken, where = self._outage_policy.execute(self._acquire(token))
         except Exception:
             raise
         except BaseException:  # interrupted: the lock may have been taken just now
             with suppress(BackendError):
-                self._outage_policy.execute(GiveUp(self._keys, acquire.write_id))
+                self._outage_policy.execute(GiveUp(self._keys, token))
             raise
-        self._holds.append(_Hold(caller, acquire.write_id, where))
+        self._holds.append(_Hold(caller, token, where))
         return self
 
     async def __aenter__(self) -> Self:
-        caller, acquire, pauses = self._start()
+        caller, token, pauses = self._start()
         try:
-            taken, where = await self._outage_policy.aexecute(acquire)
+            taken, where = await self._outage_policy.aexecute(self._acquire(token))
             while taken:
                 await asyncio.sleep(pauses.next(taken))
-                taken, where = await self._outage_policy.aexecute(acquire)
+                taken, where = await self._outage_policy.aexecute(self._acquire(token))
         except Exception:
             raise
         except BaseException:  # cancelled: the lock may have been taken just now, or may yet be
-            await asyncio.shield(asyncio.ensure_future(self._abandon(acquire.write_id)))
+            await asyncio.shield(asyncio.ensure_future(self._abandon(token)))
             raise
-        self._holds.append(_Hold(caller, acquire.write_id, where))
+        self._holds.append(_Hold(caller, token, where))
         return self
 
     def __exit__(
@@ -111,7 +111,7 @@ class Lock:
     ) -> None:
         hold = self._end()
         try:
-            kept = hold.where.execute(GiveUp(self._keys, hold.token))
+            kept = execute_write(hold.where.execute, GiveUp(self._keys, hold.token))
         except BackendError as failure:
             self._report(failure, error)
         else:
@@ -122,7 +122,9 @@ class Lock:
     ) -> None:
         hold = self._end()
         try:
-            kept = await asyncio.shield(asyncio.ensure_future(hold.where.aexecute(GiveUp(self._keys, hold.token))))
+            kept = await asyncio.shield(
+                asyncio.ensure_future(aexecute_write(hold.where.aexecute, GiveUp(self._keys, hold.token)))
+            )
         except BackendError as failure:
             self._report(failure, error)
         else:
@@ -140,13 +142,13 @@ class Lock:
             BackendError: The store refused or could not be reached.
         """
         hold, op = self._extending(ttl)
-        if not hold.where.execute(op):
+        if not execute_write(hold.where.execute, op):
             raise self._lost()
 
     async def aextend(self, ttl: float | timedelta | None = None) -> None:
         """Hold the lock for longer; the async variant of `extend`."""
         hold, op = self._extending(ttl)
-        if not await hold.where.aexecute(op):
+        if not await aexecute_write(hold.where.aexecute, op):
             raise self._lost()
 
     def owned(self) -> bool:
@@ -159,11 +161,14 @@ class Lock:
         hold = self._mine()
         return hold is not None and await hold.where.aexecute(Owns(self._keys[:1], hold.token))
 
-    def _start(self) -> tuple[object, Acquire, _Pauses]:
+    def _start(self) -> tuple[object, str, _Pauses]:
         caller = _caller()
         if not isinstance(caller, int) and any(hold.caller is caller for hold in self._holds):
             raise RuntimeError(f"this task has the lock {self._name!r} already; a lock is not reentrant")
-        return caller, Acquire(self._keys, new_token(), self._ttl), _Pauses(self._name, self._wait)
+        return caller, new_token(), _Pauses(self._name, self._wait)
+
+    def _acquire(self, token: str) -> Acquire:
+        return Acquire(self._keys, token, self._ttl)
 
     def _end(self) -> _Hold:
         hold = self._current_hold()

@@ -33,25 +33,31 @@ class OutagePolicy:
 
     def execute(self, op: Op[R]) -> tuple[R, Backend]:
         """Execute an operation, and tell where."""
-        if self._stand_in is None:
-            return self._backend.execute(op), self._backend
-        if self._breaker.remaining() <= 0:
-            try:
-                return self._came_back(self._backend.execute(op))
-            except BackendUnavailable as error:
-                self._went_away(error)
-        return self._stand_in.execute(op), self._stand_in
+        try:
+            if self._stand_in is None:
+                return self._backend.execute(op), self._backend
+            if self._breaker.remaining() <= 0:
+                try:
+                    return self._came_back(self._backend.execute(op))
+                except BackendUnavailable as error:
+                    self._went_away(error)
+            return self._stand_in.execute(op), self._stand_in
+        finally:
+            op.finish()
 
     async def aexecute(self, op: Op[R]) -> tuple[R, Backend]:
         """Execute an operation; the async variant of `execute`."""
-        if self._stand_in is None:
-            return await self._backend.aexecute(op), self._backend
-        if self._breaker.remaining() <= 0:
-            try:
-                return self._came_back(await self._backend.aexecute(op))
-            except BackendUnavailable as error:
-                self._went_away(error)
-        return self._stand_in.execute(op), self._stand_in
+        try:
+            if self._stand_in is None:
+                return await self._backend.aexecute(op), self._backend
+            if self._breaker.remaining() <= 0:
+                try:
+                    return self._came_back(await self._backend.aexecute(op))
+                except BackendUnavailable as error:
+                    self._went_away(error)
+            return self._stand_in.execute(op), self._stand_in
+        finally:
+            op.finish()
 
     def _came_back(self, result: R) -> tuple[R, Backend]:
         self._breaker.close()

@@ -23,7 +23,7 @@ class RateLimiter(BaseRateLimiter):
     Hand it to a chat model as `rate_limiter=`, or ask `hit()` for each request that an endpoint gets. The counting is
     the moving window of the `limits` library (https://limits.readthedocs.io/en/stable/strategies.html#moving-window),
     run by the server on its own clock: however many processes share the limiter, never more than `requests` pass within
-    `per` seconds. A request whose answer is lost with its connection may count twice.
+    `per` seconds.
 
     Args:
         outage_policy: Executes the operations; in an outage raises, or falls back to this process.
@@ -53,7 +53,7 @@ class RateLimiter(BaseRateLimiter):
         item = RateLimitItemPerSecond(requests, seconds, namespace=check_name("key", key))
         self._outage_policy = outage_policy
         self._item = item
-        self._keys = (Namespace(prefix, "limit").key(item.key_for()),)
+        self._keys = Namespace(prefix, "limit").keys(item.key_for())
 
     @override
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from langchain_memstore.kv.monitoring import Monitoring
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
 from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
+from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 P = ParamSpec("P")
@@ -89,19 +90,19 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             ValueEncodeError: The value cannot be stored and come back equal; the error says which part of it.
             BackendError: The store refused or could not be reached.
         """
-        return self._backend.execute(self._setting(key, value, ttl, nx))
+        return execute_write(self._backend.execute, self._setting(key, value, ttl, nx))
 
     async def aset(self, key: str, value: Any, ttl: float | timedelta | None = None, nx: bool = False) -> bool:
         """Set a value; the async variant of `set`."""
-        return await self._backend.aexecute(self._setting(key, value, ttl, nx))
+        return await aexecute_write(self._backend.aexecute, self._setting(key, value, ttl, nx))
 
     def delete(self, key: str) -> bool:
         """Delete a value, and tell whether there was one."""
-        return self._backend.execute(Delete(self._space.keys(check_name("key", key))))
+        return execute_write(self._backend.execute, Delete(self._space.keys(check_name("key", key))))
 
     async def adelete(self, key: str) -> bool:
         """Delete a value, and tell whether there was one."""
-        return await self._backend.aexecute(Delete(self._space.keys(check_name("key", key))))
+        return await aexecute_write(self._backend.aexecute, Delete(self._space.keys(check_name("key", key))))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a value."""
@@ -152,11 +153,11 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             BackendError: The value is not a whole number of 64 bits, or would not be; or the store could not be
                 reached.
         """
-        return self._backend.execute(self._increment(key, by, ttl))
+        return execute_write(self._backend.execute, self._increment(key, by, ttl))
 
     async def aincr(self, key: str, by: int = 1, ttl: float | timedelta | None = None) -> int:
         """Add to a counter, and return it; the async variant of `incr`."""
-        return await self._backend.aexecute(self._increment(key, by, ttl))
+        return await aexecute_write(self._backend.aexecute, self._increment(key, by, ttl))
 
     @override
     def mget(self, keys: Sequence[str]) -> list[Any]:

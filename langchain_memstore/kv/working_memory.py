@@ -16,6 +16,7 @@ from langchain_memstore.keys import Namespace, RecordPattern, check_name, is_res
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, Set
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, UpdateRecord
+from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -149,11 +150,11 @@ class WorkingMemory:
 
     def delete(self, conversation_id: str, memory_type: str = WORKING) -> bool:
         """Delete a record, and tell whether there was one."""
-        return self._backend.execute(Delete(self._keys(conversation_id, memory_type)))
+        return execute_write(self._backend.execute, Delete(self._keys(conversation_id, memory_type)))
 
     async def adelete(self, conversation_id: str, memory_type: str = WORKING) -> bool:
         """Delete a record, and tell whether there was one."""
-        return await self._backend.aexecute(Delete(self._keys(conversation_id, memory_type)))
+        return await aexecute_write(self._backend.aexecute, Delete(self._keys(conversation_id, memory_type)))
 
     def records(
         self, conversation_id: str | None = None, memory_type: str | None = None

@@ -1,16 +1,19 @@
 -- Take a lock, unless somebody else has it; whoever asks again with the token that has it has it anew.
 -- Python half: Acquire in ops/lock.py
--- KEYS  1 the lock, 2 what calls have done
--- ARGV  1 token, 2 milliseconds that the lock is held
+-- KEYS  see values.lua; the value is the lock
+-- ARGV  2 token, 3 milliseconds that the lock is held
 -- returns 0, or the milliseconds for which another will have it (-1: it does not expire)
 
--- What was given up is not taken any more: a caller who was cancelled may be heard before his request is.
-if find_result(redis.call('GET', KEYS[2]), ARGV[1]) then return -1 end
+-- Who was told that another has it, or has given it up, is not given it by a request that is heard late.
+local done = find_done()
+if done then return tonumber(done) end
 
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
+if holder and holder ~= ARGV[2] then
   local ttl_ms = redis.call('PTTL', KEYS[1])
-  return ttl_ms == 0 and 1 or ttl_ms -- less than a millisecond is left
+  if ttl_ms == 0 then ttl_ms = 1 end -- less than a millisecond is left
+  record_nothing(tostring(ttl_ms))
+  return ttl_ms
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 0

@@ -10,14 +10,14 @@
 --          messages lost of those that waited,turns since the last summary'
 
 local FIRST = 11 -- where the entries start
-local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'popped', 'covered', 'lost', SEEN)
-local done = find_result(held[1], held[6])
+local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'covered', 'lost', SEEN)
+local done = find_result(held[5])
 if done and done ~= '' then return done end
 
 -- Everything that could fail comes before the first write: a script that fails is not rolled back.
 local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
-local before, covered, lost_before = as_count(held[2]), as_count(held[4]), as_count(held[5])
+local before, covered, lost_before = as_count(held[2]), as_count(held[3]), as_count(held[4])
 if not (before and covered and lost_before) then return redis.error_reply(NO_COUNTER) end
 local max_evicted = tonumber(ARGV[9])
 local evicted = max_evicted > 0 and redis.call('LLEN', KEYS[5]) or 0
@@ -66,7 +66,8 @@ local function is_bound(index)
   return false
 end
 
--- As window.legal_start: results go with their call; where that leaves nothing, the window starts at the call.
+-- As window.legal_start: results go with their call; where that leaves nothing, the window starts at the call, and where
+-- there is none, at the bound.
 local function legal_start(start)
   local forward = start
   if ARGV[8] == '1' then
@@ -76,8 +77,10 @@ local function legal_start(start)
   end
   while forward < length and is_bound(forward) do forward = forward + 1 end
   if forward < length then return forward end
-  while start > 0 and is_bound(start) do start = start - 1 end
-  return start
+  local back = start
+  while back > 0 and is_bound(back) do back = back - 1 end
+  if back == 0 and begins(redis.call('LINDEX', KEYS[1], 0), ARGV[6]) then return start end
+  return back
 end
 
 -- Let the oldest entries wait for a summary, and tell how many of those that wait were one too many.
@@ -96,8 +99,9 @@ local function evict(count)
   return lost
 end
 
+-- The window had no more turns than it may have, so only a new turn is one too many.
 local start, lost, most_messages, most_turns = 0, 0, tonumber(ARGV[4]), tonumber(ARGV[5])
-if most_turns > 0 then start = turns_start(most_turns) end
+if most_turns > 0 and started > 0 then start = turns_start(most_turns) end
 if most_messages > 0 then start = math.max(start, length - most_messages) end
 if start > 0 then
   start = legal_start(start)
@@ -107,7 +111,7 @@ if start > 0 then
   end
 end
 
-if held[3] then redis.call('HDEL', KEYS[2], 'popped') end
+if held[1] and string.find(held[1], '=', 1, true) then redis.call('HDEL', KEYS[2], 'popped') end -- of version 0.1
 local total = (held[2] and before or length - added) + added
 local counters = {length - start, total, turns, start, evicted, lost, turns - covered}
-return commit(held[1], held[6], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(counters)), new, 'total', total)
+return commit(held[1], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(counters)), new, 'total', total)

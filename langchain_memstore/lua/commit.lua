@@ -6,10 +6,10 @@
 -- returns 1, or 0 where the claim is no longer the session's last: it was claimed again, summarised by hand, cleared
 
 local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost', SEEN)
-local done = find_result(held[1], held[5])
-if done then return done == '0' and 0 or 1 end
+local done = find_result(held[5])
+if done then return done == '1' and 1 or 0 end
 if held[2] ~= ARGV[7] then
-  record_unchanged(held[1], held[5], '0')
+  if held[1] then record_unchanged('0') end
   return 0
 end
 
@@ -28,5 +28,5 @@ local dropped = math.min(count, summarized + lost - ARGV[4])
 redis.call('LTRIM', KEYS[5], count - dropped, -1)
 redis.call('HDEL', KEYS[2], 'claim')
 if holder == ARGV[7] then redis.call('UNLINK', KEYS[6]) end
-commit(held[1], held[5], '', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
+commit(held[1], '1', true, 'summarized', summarized + count, 'lost', lost - dropped, 'covered', ARGV[6])
 return 1

@@ -1,14 +1,16 @@
 -- Give a lock up, and have its token void from now on.
 -- Python half: GiveUp in ops/lock.py
--- KEYS  1 the lock, 2 what calls have done
--- ARGV  1 token
+-- KEYS  see values.lua; the value is the lock
+-- ARGV  2 token
 -- returns 1 where the token had it, else 0
 
-local results = redis.call('GET', KEYS[2])
-local done = find_result(results, ARGV[1])
+local done = find_done()
 if done then return tonumber(done) end
 
-local held = redis.call('GET', KEYS[1]) == ARGV[1]
-if held then redis.call('UNLINK', KEYS[1]) end
-record_result(results, ARGV[1], held and '1' or '0', MINUTE)
-return held and 1 or 0
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+  record_nothing('0')
+  return 0
+end
+redis.call('UNLINK', KEYS[1])
+record_done('1', MINUTE)
+return 1

@@ -1,11 +1,10 @@
 -- Add to a counter, once for each write id.
 -- Python half: Increment in ops/kv_scripts.py
--- KEYS  1 the counter, 2 what calls have done
--- ARGV  1 write id, 2 TTL in milliseconds of a counter that is made now ('': no expiry), 3 what to add
+-- KEYS  see values.lua; the value is the counter
+-- ARGV  2 TTL in milliseconds of a counter that is made now ('': no expiry), 3 what to add
 -- returns the counter, as text: a number of Lua holds no more than 53 bits
 
-local results = redis.call('GET', KEYS[2])
-local done = find_result(results, ARGV[1])
+local done = find_done()
 if done then return done end
 
 local new = redis.call('EXISTS', KEYS[1]) == 0
@@ -19,5 +18,5 @@ if new and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 -- Remembered for as long as there is something to count twice; a day at most, for an outage may lie in between.
 local ttl_ms = redis.call('PTTL', KEYS[1])
 local counter = redis.call('GET', KEYS[1])
-record_result(results, ARGV[1], counter, (ttl_ms < 0 or ttl_ms > DAY) and DAY or math.max(ttl_ms, MINUTE))
+record_done(counter, (ttl_ms < 0 or ttl_ms > DAY) and DAY or math.max(ttl_ms, MINUTE))
 return counter

@@ -1,18 +1,22 @@
 -- Take the newest entries off a session, once for each write id.
 -- Python half: Pop in ops/session.py
--- KEYS  see common.lua
+-- KEYS  see common.lua, 6 popped
 -- ARGV  3 how many, 4 prefixes of the entries that start a turn
 -- returns the entries, oldest first
 
-local held = redis.call('HMGET', KEYS[2], 'batches', 'popped', SEEN)
-local popped = held[2] and cmsgpack.unpack(held[2]) or {}
-local done = find_result(held[1], held[3])
+local MINUTE = 60000 -- milliseconds for which what was popped is kept for a repeated call
+local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
+local done = find_result(held[2])
 if done == '0' then return {} end
+
+-- What this writer has popped and may not know yet: pairs of a number and entries.
+local popped = redis.call('HGET', KEYS[6], WRITER)
+popped = popped and cmsgpack.unpack(popped) or {}
 if done then
   for _, pop in ipairs(popped) do
-    if pop[1] == ARGV[1] then return pop[2] end
+    if pop[1] == NUMBER then return pop[2] end
   end
-  return redis.error_reply('ERR these messages were popped before, and others came since')
+  return redis.error_reply('ERR these messages were popped before, over a minute ago')
 end
 
 local turns = turn_count()
@@ -20,7 +24,7 @@ if not turns then return redis.error_reply('ERR the turn counter is not a number
 
 local taken = redis.call('RPOP', KEYS[1], ARGV[3])
 if not taken or #taken == 0 then
-  record_unchanged(held[1], held[3], '0')
+  if held[1] then record_unchanged('0') end
   return {}
 end
 
@@ -32,8 +36,11 @@ end
 started = math.min(started, turns)
 if started > 0 then redis.call('DECRBY', KEYS[3], started) end
 
--- The last few pops are kept for a repeated call until the conversation goes on.
-popped[#popped + 1] = {ARGV[1], entries}
-if #popped > 8 then table.remove(popped, 1) end
-commit(held[1], held[3], '', false, 'epoch', ARGV[1], 'popped', cmsgpack.pack(popped))
+local unknown = {{NUMBER, entries}}
+for _, pop in ipairs(popped) do
+  if pop[1] >= FLOOR then unknown[#unknown + 1] = pop end
+end
+redis.call('HSET', KEYS[6], WRITER, cmsgpack.pack(unknown))
+redis.call('PEXPIREAT', KEYS[6], milliseconds() + MINUTE)
+commit(held[1], '1', false, 'epoch', ARGV[1])
 return entries

@@ -4,8 +4,8 @@
 -- returns 'turns'
 
 local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
-local done = find_result(held[1], held[2])
+local done = find_result(held[2])
 if done then return done ~= '' and done or redis.call('GET', KEYS[3]) or '0' end
 
 local turns = redis.call('INCR', KEYS[3])
-return commit(held[1], held[2], tostring(turns), turns == 1)
+return commit(held[1], tostring(turns), turns == 1)

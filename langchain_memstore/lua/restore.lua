@@ -10,7 +10,7 @@
 
 local FIRST = 15 -- where the entries start
 local held = redis.call('HMGET', KEYS[2], 'batches', 'origin', SEEN)
-local done = find_result(held[1], held[3])
+local done = find_result(held[3])
 if done then return done ~= '' and done or 'same,0,0' end
 
 local outcome = 'made'
@@ -19,14 +19,22 @@ if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]) > 0 then
 end
 if ARGV[5] == '0' then return outcome .. ',0,0' end
 if outcome == 'same' or outcome == 'exists' then
-  record_unchanged(held[1], held[3], outcome .. ',0,0')
+  if held[1] then record_unchanged(outcome .. ',0,0') end
   return outcome .. ',0,0'
 end
 
 -- SET is first, and does nothing where there is no lease: where memory is short, a script is refused at its first write
 -- or not at all.
 redis.call('SET', KEYS[6], '', 'XX')
+local writes = {} -- what tells of writes that were done before, and may be sent again
+local fields = redis.call('HGETALL', KEYS[2])
+for i = 1, #fields, 2 do
+  if string.find(fields[i], '^seen:') or string.find(fields[i], '^done:') then
+    writes[#writes + 1], writes[#writes + 2] = fields[i], fields[i + 1]
+  end
+end
 for i = 1, 6 do redis.call('UNLINK', KEYS[i]) end
+for i = 1, #writes, 2000 do redis.call('HSET', KEYS[2], unpack(writes, i, math.min(i + 1999, #writes))) end
 
 local function push(key, first, last)
   local length = 0
@@ -43,5 +51,5 @@ if ARGV[6] ~= '' then redis.call('SET', KEYS[4], ARGV[6]) end
 if ARGV[7] ~= '0' then redis.call('SET', KEYS[3], ARGV[7]) end
 
 local result = table.concat({outcome, messages, evicted}, ',')
-return commit(nil, nil, result, true, 'origin', ARGV[3], 'total', ARGV[8], 'summarized', ARGV[9], 'lost', ARGV[10],
+return commit(nil, result, true, 'origin', ARGV[3], 'total', ARGV[8], 'summarized', ARGV[9], 'lost', ARGV[10],
   'covered', ARGV[11], 'created', ARGV[12] ~= '' and ARGV[12] or now, 'updated', ARGV[13] ~= '' and ARGV[13] or now)

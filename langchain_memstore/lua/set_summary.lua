@@ -4,7 +4,7 @@
 -- ARGV  3 the summary ('': remove it)
 
 local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
-if find_result(held[1], held[2]) then return end
+if find_result(held[2]) then return end
 local old = redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 
 -- SET is first: where memory is short, a script is refused at its first write or not at all.
@@ -15,7 +15,7 @@ elseif old then
 end
 redis.call('HDEL', KEYS[2], 'claim')
 if ARGV[3] == '' and not old then
-  record_unchanged(held[1], held[2], '')
+  if held[1] then record_unchanged('') end
   return
 end
-commit(held[1], held[2], '', true)
+commit(held[1], '', true)

@@ -1,21 +1,26 @@
 -- What the scripts on values share. Every one that is done once for each write id takes
--- KEYS  1 the value, 2 what calls have done to it
+-- KEYS  1 the value, 2 the hash that tells of writes on it
 -- ARGV  1 write id, and more of its own
 
-local RECENT = 1024 -- bytes of recent write ids and results to keep
-local MINUTE, DAY = 60000, 86400000 -- milliseconds
+local MINUTE = 60000 -- milliseconds
 
--- The result of an earlier call with this write id; nil where there was none.
-local function find_result(results, id)
-  local _, last = string.find(results or '', id .. '=', 1, true)
-  return last and string.sub(results, last + 1, string.find(results, ';', last, true) - 1)
+-- Find what an earlier call with this write id did; nil where there was none.
+local function find_done()
+  return find_result(redis.call('HGET', KEYS[2], SEEN))
 end
 
--- Keep what a call that changes a value has done, for the milliseconds in which it may be repeated.
-local function record_result(results, id, result, time)
-  local recent = (results or '') .. id .. '=' .. result .. ';'
-  if #recent > RECENT then
-    recent = string.sub(recent, string.find(recent, ';', #recent - RECENT, true) + 1)
-  end
-  redis.call('SET', KEYS[2], recent, 'PX', math.max(time, redis.call('PTTL', KEYS[2])))
+local function remember(time)
+  if redis.call('PTTL', KEYS[2]) < time then redis.call('PEXPIRE', KEYS[2], time) end
+end
+
+-- Keep what a call has done, for so many milliseconds at least.
+local function record_done(result, time)
+  record(result, milliseconds())
+  remember(time)
+end
+
+-- Keep that a call has changed nothing.
+local function record_nothing(result)
+  record_unchanged(result)
+  remember(MINUTE)
 end

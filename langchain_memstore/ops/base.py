@@ -33,10 +33,10 @@ class Script:
 
     Args:
         name: Its file in `langchain_memstore/lua`, without the ending.
-        after: The file on which it follows, with what it shares with others.
+        after: The files on which it follows, with what it shares with others.
     """
 
-    def __init__(self, name: str, after: str = "common") -> None:
+    def __init__(self, name: str, after: tuple[str, ...] = ("writes", "common")) -> None:
         self.name = name
         self._after = after
 
@@ -44,7 +44,7 @@ class Script:
     def source(self) -> bytes:
         """What the server runs."""
         folder = files("langchain_memstore") / "lua"
-        return b"".join((folder / f"{name}.lua").read_bytes() for name in (self._after, self.name))
+        return b"".join((folder / f"{name}.lua").read_bytes() for name in (*self._after, self.name))
 
     @cached_property
     def sha(self) -> str:
@@ -124,6 +124,12 @@ class Op(ABC, Generic[R]):
     def follow_up(self, result: R) -> Op[Any] | None:
         """Return what is left to do in a second round trip, which is rare; None: nothing."""
         return None
+
+    def hold(self) -> None:
+        """Say that the operation may be sent once more, until `finish` is called once more."""
+
+    def finish(self) -> None:
+        """Say that the operation is not sent again: its outcome is known, or of no interest any more."""
 
 
 class ScanOp(Op[R]):

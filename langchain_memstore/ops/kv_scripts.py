@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from typing_extensions import override
@@ -12,19 +13,21 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp, expiry
 from langchain_memstore.ops.state import LocalState, Value
-from langchain_memstore.ops.write_ids import new_token, result_of, with_result
+from langchain_memstore.ops.write_ids import DAY, Numbered, Writers
 
-RECENT = 1024  # bytes of recent write ids and results to keep, as in lua/values.lua
-MINUTE, DAY = 60_000, 86_400_000  # milliseconds, as in lua/values.lua
+VALUES = ("writes", "values")  # what the scripts follow on
+MINUTE = 60_000  # milliseconds, as in lua/values.lua
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")  # what Redis takes for a whole number
 
 
-class ValueScript(ValueOp[R]):
+class ValueScript(Numbered, ValueOp[R]):
     """An operation on one value that is a script, and is done once for each write id.
 
-    Its keys are that of the value and that of what calls have done to it; see `keys.Namespace`.
+    Its keys are that of the value and that of what tells of writes on it; see `keys.Namespace`.
     """
+
+    numbered_by = property(attrgetter("keys"))
 
     keys: tuple[str, str]
     write_id: str
@@ -53,16 +56,16 @@ class ValueFlag(ValueScript[bool]):
 
 def find_result(state: LocalState, op: ValueScript[Any]) -> str | None:
     """Return what an operation did when it was done before; None: it was not."""
-    done = state.leases.find(op.keys[1])
-    return None if done is None else result_of(done.data, op.write_id)
+    writers = state.leases.find(op.keys[1])
+    return None if writers is None else writers.data.find_result(op.write_id)
 
 
 def record_result(state: LocalState, op: ValueScript[Any], result: str, now: int, time: int = MINUTE) -> None:
-    """Keep what an operation did, for the milliseconds in which it may be repeated."""
-    done = state.leases.find(op.keys[1]) or Value(data="")
-    done.data = with_result(done.data, op.write_id, result, RECENT)
-    done.expires = max(done.expires or 0, now + time)
-    state.leases.keep(op.keys[1], done)
+    """Keep what an operation did, for so many milliseconds at least."""
+    writers = state.leases.find(op.keys[1]) or Value(data=Writers())
+    writers.data.record(op.write_id, result, now)
+    writers.expires = max(writers.expires or 0, now + time)
+    state.leases.keep(op.keys[1], writers)
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,14 @@ class SetNew(ValueFlag):
         write_id: The id by which a repetition is known.
     """
 
-    script: ClassVar[Script] = Script("set_new", "values")
+    script: ClassVar[Script] = Script("set_new", VALUES)
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
 
     keys: tuple[str, str]
     data: bytes
     ttl: int | None
-    write_id: str = field(default_factory=new_token)
+    write_id: str = ""
 
     @override
     def values(self) -> tuple[Argument, ...]:
@@ -92,13 +95,13 @@ class SetNew(ValueFlag):
 
     @override
     def run(self, state: LocalState, now: int) -> bool:
-        if find_result(state, self) is not None:
-            return True
-        if state.values.find(self.keys[0]) is not None:
-            return False
-        state.values.keep(self.keys[0], Value(expiry(self.ttl, now), data=self.data))
-        record_result(state, self, "1", now)
-        return True
+        if (done := find_result(state, self)) is not None:
+            return done == "1"
+        new = state.values.find(self.keys[0]) is None
+        if new:
+            state.values.keep(self.keys[0], Value(expiry(self.ttl, now), data=self.data))
+        record_result(state, self, str(int(new)), now)
+        return new
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,21 @@ class Delete(ValueFlag):
         write_id: The id by which a repetition is known.
     """
 
-    script: ClassVar[Script] = Script("delete", "values")
+    script: ClassVar[Script] = Script("delete", VALUES)
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
     journal_name: ClassVar[str] = "Delete"
 
     keys: tuple[str, str]
-    write_id: str = field(default_factory=new_token)
+    write_id: str = ""
 
     @override
     def run(self, state: LocalState, now: int) -> bool:
-        if find_result(state, self) is not None:
-            return True
-        if not state.values.drop(self.keys[0]):
-            return False
-        record_result(state, self, "1", now)
-        return True
+        if (done := find_result(state, self)) is not None:
+            return done == "1"
+        deleted = state.values.drop(self.keys[0])
+        record_result(state, self, str(int(deleted)), now)
+        return deleted
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Increment(ValueScript[int]):
         write_id: The id by which a repetition is known.
     """
 
-    script: ClassVar[Script] = Script("increment", "values")
+    script: ClassVar[Script] = Script("increment", VALUES)
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
     journal_name: ClassVar[str] = "Increment"
@@ -147,7 +149,7 @@ class Increment(ValueScript[int]):
     keys: tuple[str, str]
     by: int
     ttl: int | None
-    write_id: str = field(default_factory=new_token)
+    write_id: str = ""
 
     @override
     def values(self) -> tuple[Argument, ...]:
@@ -188,7 +190,7 @@ class UpdateRecord(ValueOp[bool]):
         ttl: Milliseconds until it expires; None: never.
     """
 
-    script: ClassVar[Script] = Script("update_record", "values")
+    script: ClassVar[Script] = Script("update_record", ())
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "journal"
     journal_name: ClassVar[str] = "UpdateRecord"

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
-from langchain_memstore.ops.base import Command, InOutage, Script
-from langchain_memstore.ops.kv import ValueOp
+from langchain_memstore.ops.base import Argument, InOutage, Script
+from langchain_memstore.ops.kv_scripts import VALUES, ValueScript, find_result, record_result
 from langchain_memstore.ops.state import LocalState, Value
 
 
@@ -48,31 +48,33 @@ def _bytes(script: bytes | str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Hit(ValueOp[LimiterState]):
+class Hit(ValueScript[LimiterState]):
     """Count a hit, where a moving window has room for it, or only look.
 
-    A hit whose reply is lost may count twice: never do too many pass. A limit that the process keeps for itself is
-    another promise, so nothing stands in for the store; see `kv/rate_limiter.py`.
+    A limit that the process keeps for itself is another promise, so nothing stands in for the store; see
+    `kv/rate_limiter.py`.
 
     Args:
-        keys: Where the times of the hits are.
+        keys: Where the times of the hits are; see `ValueScript`.
         most: The most hits in a window.
         per: Seconds of a window.
         count: Whether to count a hit.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
-    script: ClassVar[Script] = _Counting("hit", "values")
+    script: ClassVar[Script] = _Counting("hit", VALUES)
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
 
-    keys: tuple[str]
+    keys: tuple[str, str]
     most: int
     per: int
     count: bool = True
+    write_id: str = ""
 
     @override
-    def arguments(self) -> Command:
-        return (1, *self.keys, self.most, self.per, int(self.count))
+    def values(self) -> tuple[Argument, ...]:
+        return (self.most, self.per, int(self.count))
 
     @override
     def decode(self, reply: list[Any]) -> LimiterState:
@@ -82,6 +84,8 @@ class Hit(ValueOp[LimiterState]):
     @override
     def run(self, state: LocalState, now: int) -> LimiterState:
         # As the scripts of `limits` do it: a hit leaves its window when more than its seconds have passed.
+        if self.count and (done := find_result(state, self)) is not None:
+            return LimiterState(True, *map(int, done.split(",")))
         key, length = self.keys[0], self.per * 1000
         value = state.leases.find(key) or Value(data=deque())
         times: deque[int] = value.data
@@ -92,4 +96,5 @@ class Hit(ValueOp[LimiterState]):
             times.appendleft(now)
             value.expires = now + length + 1
             state.leases.keep(key, value)
+            record_result(state, self, f"{len(times)},{times[-1] + length - now}", now)
         return LimiterState(counted, len(times), times[-1] + length - now if times else 0)

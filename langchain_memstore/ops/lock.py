@@ -7,14 +7,14 @@ itself is another promise, so nothing stands in for the store; see `kv/lock.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from typing_extensions import override
 
 from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp
-from langchain_memstore.ops.kv_scripts import ValueFlag, ValueScript, find_result, record_result
+from langchain_memstore.ops.kv_scripts import VALUES, ValueFlag, ValueScript, find_result, record_result
 from langchain_memstore.ops.state import LocalState, Value
 
 
@@ -24,19 +24,21 @@ class LockOp(ValueScript[R]):
 
     Args:
         keys: The lock; see `ValueScript`.
-        write_id: The token of whoever asks.
+        token: The token of whoever asks.
+        write_id: The id by which a repetition is known; empty: a new one.
     """
 
     writes: ClassVar[bool] = True
     in_outage: ClassVar[InOutage] = "refuse"
 
     keys: tuple[str, str]
-    write_id: str
+    token: str
+    write_id: str = field(default="", kw_only=True)
 
     def has(self, state: LocalState) -> bool:
         """Tell whether the token has the lock."""
         lock = state.leases.find(self.keys[0])
-        return lock is not None and lock.data == self.write_id
+        return lock is not None and lock.data == self.token
 
 
 @dataclass(frozen=True)
@@ -44,27 +46,29 @@ class Acquire(LockOp[int]):
     """Take a lock, where nobody else has it: 0, or the milliseconds for which another will have it (-1: no end).
 
     Args:
-        keys, write_id: See `LockOp`.
+        keys, token, write_id: See `LockOp`.
         ttl: Milliseconds for which it is held.
     """
 
-    script: ClassVar[Script] = Script("acquire", "values")
+    script: ClassVar[Script] = Script("acquire", VALUES)
 
     ttl: int
 
     @override
     def values(self) -> tuple[Argument, ...]:
-        return (self.ttl,)
+        return (self.token, self.ttl)
 
     @override
     def run(self, state: LocalState, now: int) -> int:
-        if find_result(state, self) is not None:
-            return -1
+        if (done := find_result(state, self)) is not None:
+            return int(done)
         lock = state.leases.find(self.keys[0])
-        if lock is not None and lock.data != self.write_id:
+        if lock is not None and lock.data != self.token:
             ttl_ms = lock.ttl_ms(now)
-            return -1 if ttl_ms is None else ttl_ms
-        state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.write_id))
+            taken = -1 if ttl_ms is None else ttl_ms
+            record_result(state, self, str(taken), now)
+            return taken
+        state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.token))
         return 0
 
 
@@ -73,22 +77,22 @@ class Extend(LockOp[bool], ValueFlag):
     """Hold a lock for longer; False where the token has it no more.
 
     Args:
-        keys, write_id: See `LockOp`.
+        keys, token, write_id: See `LockOp`.
         ttl: Milliseconds from now.
     """
 
-    script: ClassVar[Script] = Script("extend", "values")
+    script: ClassVar[Script] = Script("extend", VALUES)
 
     ttl: int
 
     @override
     def values(self) -> tuple[Argument, ...]:
-        return (self.ttl,)
+        return (self.token, self.ttl)
 
     @override
     def run(self, state: LocalState, now: int) -> bool:
         if self.has(state):
-            state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.write_id))
+            state.leases.keep(self.keys[0], Value(now + self.ttl, data=self.token))
             return True
         return False
 
@@ -126,10 +130,14 @@ class GiveUp(LockOp[bool], ValueFlag):
     """Give a lock up, and have its token void from now on; False where the token did not have it.
 
     Args:
-        keys, write_id: See `LockOp`.
+        keys, token, write_id: See `LockOp`.
     """
 
-    script: ClassVar[Script] = Script("give_up", "values")
+    script: ClassVar[Script] = Script("give_up", VALUES)
+
+    @override
+    def values(self) -> tuple[Argument, ...]:
+        return (self.token,)
 
     @override
     def run(self, state: LocalState, now: int) -> bool:

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, NamedTuple
 from typing_extensions import override
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Command, InOutage, MirrorEffect, Op
+from langchain_memstore.ops.base import Command, InOutage, MirrorEffect
 from langchain_memstore.ops.session import SessionKeysOp, SessionOp, Touch
 from langchain_memstore.ops.state import LocalState, Session, worn
+
+SKEW = 2  # milliseconds by which TTLs may differ that are read one after the other
 
 
 class SessionView(NamedTuple):
@@ -31,9 +33,13 @@ class SessionView(NamedTuple):
     lost: int = 0
     """How many messages were dropped while they waited."""
     ttl_ms: int | None = None
-    """Milliseconds until the session expires; None: never."""
+    """Milliseconds until the session expires, the messages above all; None: never."""
     epoch: str = ""
     """What changes when entries are taken off, and when a session begins; empty: another package made the session."""
+    trail: str = ""
+    """What the last changes have left behind, each something of its own; empty: it was not read."""
+    is_apart: bool = False
+    """Whether somebody else has set when one of the keys expires, so that they do not expire together."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Read(SessionOp[SessionView]):
         ttl: Milliseconds that the session lives on after it was read; None: no expiry.
         refresh: Whether reading starts the TTL anew, once a hundredth of it has worn off.
         window: Whether to read the entries too.
+        trail: Whether to read what tells a later `ReadTail` whether what was read still stands.
     """
 
     in_outage: ClassVar[InOutage] = "serve"
@@ -54,15 +61,7 @@ class Read(SessionOp[SessionView]):
     ttl: int | None
     refresh: bool
     window: bool = True
-
-    def tail(self, known: SessionView, count: int) -> ReadTail | None:
-        """Return the read of what came since an earlier one; None: this one reads no entries.
-
-        Args:
-            known: What the earlier read returned.
-            count: How many entries to read from the end of the window.
-        """
-        return ReadTail(self.keys, self.ttl, self.refresh, True, known, count) if self.window else None
+    trail: bool = False
 
     @override
     def commands(self) -> list[Command]:
@@ -70,9 +69,9 @@ class Read(SessionOp[SessionView]):
         reads: list[Command] = [
             ("GET", keys.summary),  # MGET takes a key of another type for one that is missing
             ("GET", keys.turns),
-            ("HMGET", keys.meta, "total", "summarized", "lost", "epoch"),
+            ("HMGET", keys.meta, "total", "summarized", "lost", "epoch", *(("batches",) if self.trail else ())),
             ("LLEN", keys.evicted),
-            ("PTTL", keys.meta),
+            *(("PTTL", key) for key in keys.script_keys),
         ]
         return [*reads, ("LRANGE", keys.messages, 0, -1)] if self.window else reads
 
@@ -82,7 +81,8 @@ class Read(SessionOp[SessionView]):
         return self._view(rest, window)
 
     def _view(self, reply: list[Any], entries: list[bytes]) -> SessionView:
-        summary, turns, (total, summarized, lost, epoch), evicted, ttl_ms = reply
+        summary, turns, (total, summarized, lost, epoch, *trail), evicted, *ttls = reply
+        ttls = [ttl_ms for ttl_ms in ttls if ttl_ms != -2]  # of the keys that exist
         return SessionView(
             entries=entries,
             summary=(summary or b"").decode(),
@@ -91,12 +91,16 @@ class Read(SessionOp[SessionView]):
             evicted=evicted,
             summarized=int(summarized or 0),
             lost=int(lost or 0),
-            ttl_ms=ttl_ms if ttl_ms >= 0 else None,
+            ttl_ms=ttls[0] if ttls and ttls[0] >= 0 else None,
             epoch=(epoch or b"").decode(),
+            trail=(trail[0] or b"").decode() if trail else "",
+            is_apart=bool(ttls) and max(ttls) - min(ttls) > SKEW,
         )
 
     @override
-    def follow_up(self, result: SessionView) -> Op[Any] | None:
+    def follow_up(self, result: SessionView) -> Touch | None:
+        if result.is_apart:
+            return Touch(self.keys, self.ttl if self.refresh else result.ttl_ms)
         due = self.refresh and any(result) and worn(result.ttl_ms, self.ttl)
         return Touch(self.keys, self.ttl) if due else None
 
@@ -122,11 +126,12 @@ class Read(SessionOp[SessionView]):
 class ReadTail(Read):
     """Read what has come since an earlier read; `CHANGED` where more has happened than that entries came and went.
 
-    Entries never change. So where the epoch is the same, the window is what it was, with what was appended since, and
-    without what was cut off its head, of which its length tells. That the list ends as expected is checked.
+    Entries never change. So where the epoch is the same, and the trail goes on from that of the earlier read, the
+    window is what it was, with what was appended since, and without what was cut off its head, of which its length
+    tells. The trail of a server that was rolled back does not go on: it has other changes.
 
     Args:
-        known: What the earlier read returned.
+        known: What the earlier read returned, trail included.
         count: How many entries to read from the end of the window: those that are expected to be new, and a few more.
     """
 
@@ -148,14 +153,22 @@ class ReadTail(Read):
         new = view.total - known.total
         if not view.epoch or view.epoch != known.epoch or not 0 <= new <= len(tail):
             return CHANGED
+        if not _goes_on(known.trail, view.trail):
+            return CHANGED
         window = known.entries + tail[len(tail) - new :]
         if length > len(window) or window[len(window) - len(tail) :] != tail:
             return CHANGED
         return view._replace(entries=window[len(window) - length :])
 
     @override
-    def follow_up(self, result: SessionView) -> Op[Any] | None:
+    def follow_up(self, result: SessionView) -> Touch | None:
         return None if result is CHANGED else super().follow_up(result)
+
+
+def _goes_on(known: str, trail: str) -> bool:
+    """Tell whether a trail is an earlier one with further changes; each is bounded, so it may lack the oldest."""
+    end = trail.rfind(known[known.rfind(";", 0, -1) + 1 :])
+    return end >= 0 and bool(known) and known.endswith(trail[: trail.index(";", end) + 1])
 
 
 CHANGED = SessionView([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import ClassVar, NamedTuple
 
 from typing_extensions import override
@@ -12,9 +13,11 @@ from typing_extensions import override
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Op, R, Script
-from langchain_memstore.ops.state import LocalState, Session
-from langchain_memstore.ops.write_ids import new_write_id
+from langchain_memstore.ops.state import LocalState, Popped, Session
+from langchain_memstore.ops.write_ids import Numbered
 from langchain_memstore.window import Bounds, bounded_start
+
+MINUTE = 60_000  # milliseconds for which popped messages are kept for a repeated call, as in lua/pop.lua
 
 
 class SessionKeysOp(Op[R]):
@@ -52,24 +55,26 @@ class SessionOp(SessionKeysOp[R]):
         self.apply(session, now)
 
 
-class SessionScript(SessionOp[R]):
+class SessionScript(Numbered, SessionOp[R]):
     """An operation on one session that is a script, and is done once for each write id."""
 
     in_outage: ClassVar[InOutage] = "journal"
     writes: ClassVar[bool] = True
     mirror: ClassVar[MirrorEffect] = "write"
+    numbered_by = property(attrgetter("keys.meta"))
 
     keys: SessionKeys
     ttl: int | None
     write_id: str
 
-    def __post_init__(self) -> None:
-        if not self.write_id:
-            object.__setattr__(self, "write_id", new_write_id(self.keys))
-
     @override
     def arguments(self) -> Command:
-        return (5, *self.keys.script_keys, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
+        keys = self.script_keys()
+        return (len(keys), *keys, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
+
+    def script_keys(self) -> tuple[str, ...]:
+        """Return the keys that the script takes."""
+        return self.keys.script_keys
 
     def values(self) -> tuple[Argument, ...]:
         """Return the operation's own arguments."""
@@ -143,15 +148,15 @@ class Append(SessionScript[Appended]):
 
     @override
     def apply(self, session: Session, now: int) -> Appended:
-        if done := session.find_result(self.write_id):
+        if done := session.writers.find_result(self.write_id):
             return self.decode(done.encode())
         max_evicted, dropped, lost = self.bounds.max_evicted, 0, 0
         if done is None:
             session.messages += self.entries
             session.total += len(self.entries)
-            session.turns += self.started_turns()
-            session.popped.clear()
-            dropped = bounded_start(session.messages, self.bounds)
+            started = self.started_turns()
+            session.turns += started
+            dropped = bounded_start(session.messages, self.bounds, started > 0)
             if dropped > 0 and max_evicted is not None:
                 session.evicted += session.messages[:dropped]
                 lost = max(0, session.evicted_count - max_evicted)
@@ -194,18 +199,23 @@ class Pop(SessionScript[list[bytes]]):
     write_id: str = ""
 
     @override
+    def script_keys(self) -> tuple[str, ...]:
+        return (*self.keys.script_keys, self.keys.popped)
+
+    @override
     def values(self) -> tuple[Argument, ...]:
         return (self.count, b"\n".join(self.turn_starts))
 
     @override
     def apply(self, session: Session, now: int) -> list[bytes]:
-        if (done := session.find_result(self.write_id)) == "0":
+        if (done := session.writers.find_result(self.write_id)) == "0":
             return []
+        session.popped = [pop for pop in session.popped if pop.until > now]
         if done is not None:
-            for popped_by, entries in session.popped:
-                if popped_by == self.write_id:
-                    return entries.copy()
-            raise BackendError("these messages were popped before, and others came since")
+            for pop in session.popped:
+                if pop.write_id == self.write_id:
+                    return pop.entries.copy()
+            raise BackendError("these messages were popped before, over a minute ago")
         taken = session.messages[-self.count :]
         if not taken:
             session.record_unchanged(self.write_id, "0", now)
@@ -214,8 +224,8 @@ class Pop(SessionScript[list[bytes]]):
         started = sum(entry.startswith(self.turn_starts) for entry in taken)
         session.turns = max(0, session.turns - started)
         session.epoch = self.write_id
-        session.popped = [*session.popped, (self.write_id, taken)][-8:]
-        session.commit(self.write_id, "", self.ttl, now)
+        session.popped.append(Popped(self.write_id, taken, now + MINUTE))
+        session.commit(self.write_id, "1", self.ttl, now)
         return taken.copy()
 
 
@@ -242,7 +252,7 @@ class RegisterTurn(SessionScript[int]):
 
     @override
     def apply(self, session: Session, now: int) -> int:
-        done = session.find_result(self.write_id)
+        done = session.writers.find_result(self.write_id)
         if done is None:
             session.turns += 1
             done = session.commit(self.write_id, str(session.turns), self.ttl, now)
@@ -274,7 +284,7 @@ class SetSummary(SessionScript[None]):
 
     @override
     def apply(self, session: Session, now: int) -> None:
-        if session.find_result(self.write_id) is None:
+        if session.writers.find_result(self.write_id) is None:
             session.claim = ""
             if self.summary or session.summary:
                 session.summary = self.summary
@@ -297,7 +307,7 @@ class Touch(SessionScript[bool]):
 
     keys: SessionKeys
     ttl: int | None
-    write_id: str = field(default="-", init=False)
+    write_id: str = field(default="0", init=False)  # it takes no number: done twice, it is done once
 
     @override
     def decode(self, reply: int) -> bool:
@@ -326,7 +336,7 @@ class Clear(SessionKeysOp[bool]):
 
     @override
     def commands(self) -> list[Command]:
-        return [("UNLINK", *self.keys.script_keys, self.keys.lease)]
+        return [("UNLINK", *self.keys.script_keys, self.keys.lease, self.keys.popped)]
 
     @override
     def decode(self, reply: list[int]) -> bool:

@@ -6,15 +6,14 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from typing_extensions import override
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.write_ids import Writers, result_of, with_result
+from langchain_memstore.ops.write_ids import Writers
 
 MOST_SESSIONS = MOST_VALUES = 100_000  # to hold, unless somebody says otherwise
-RECENT = 512  # bytes of recent write ids and results to keep, as in lua/common.lua
 
 
 @dataclass
@@ -105,6 +104,15 @@ class Expiring(Generic[K, V]):
             heapq.heapify(self._appointments)
 
 
+class Popped(NamedTuple):
+    """Entries that were popped, for a repeated call."""
+
+    write_id: str
+    entries: list[bytes]
+    until: int
+    """When they are forgotten, in milliseconds since 1970."""
+
+
 @dataclass
 class Session(Expires):
     """One session, as Redis would hold it; times in milliseconds."""
@@ -127,34 +135,22 @@ class Session(Expires):
     """What the session was restored from; empty: it was not."""
     created: int = 0
     updated: int = 0
-    results: str = ""
-    """The ids and the results of recent writes: `<write id>=<result>;` of each."""
     writers: Writers = field(default_factory=Writers)
-    popped: list[tuple[str, list[bytes]]] = field(default_factory=list)
-
-    def find_result(self, write_id: str) -> str | None:
-        """Return the result of an earlier call with this write id; empty: it was long ago; None: there was none."""
-        if (result := result_of(self.results, write_id)) is not None:
-            return result
-        return "" if self.writers.has(write_id) else None
+    popped: list[Popped] = field(default_factory=list)
 
     def commit(self, write_id: str, result: str, ttl: int | None, now: int) -> str:
         """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
         if not self.epoch:
             self.epoch, self.created = write_id, now
         self.updated = now
-        self._record(write_id, result, now)
+        self.writers.record(write_id, result, now)
         self.refresh_ttl(ttl, now)
         return result
 
     def record_unchanged(self, write_id: str, result: str, now: int) -> None:
         """Keep that a write was done, which has changed nothing; a session that does not exist keeps nothing."""
         if self.epoch:
-            self._record(write_id, result, now)
-
-    def _record(self, write_id: str, result: str, now: int) -> None:
-        self.writers.add(write_id, now)
-        self.results = with_result(self.results, write_id, result, RECENT)
+            self.writers.record(write_id, result, now)
 
     @property
     def evicted_count(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from typing_extensions import override
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
+from langchain_memstore.ops.base import Argument, InOutage, R, Script
 from langchain_memstore.ops.session import SessionScript
 from langchain_memstore.ops.state import Session
 from langchain_memstore.ops.write_ids import new_token
@@ -23,10 +23,8 @@ class SummaryScript(SessionScript[R]):
     in_outage: ClassVar[InOutage] = "refuse"
 
     @override
-    def arguments(self) -> Command:
-        _, *arguments = super().arguments()
-        keys = len(self.keys.script_keys)
-        return (keys + 1, *arguments[:keys], self.keys.lease, *arguments[keys:])
+    def script_keys(self) -> tuple[str, ...]:
+        return (*self.keys.script_keys, self.keys.lease)
 
 
 class Claimed(NamedTuple):
@@ -117,8 +115,8 @@ class Commit(SummaryScript[bool]):
 
     @override
     def apply(self, session: Session, now: int) -> bool:
-        if (done := session.find_result(self.write_id)) is not None:
-            return done != "0"
+        if (done := session.writers.find_result(self.write_id)) is not None:
+            return done == "1"
         if session.claim != self.token:
             session.record_unchanged(self.write_id, "0", now)
             return False
@@ -129,7 +127,7 @@ class Commit(SummaryScript[bool]):
         session.summarized += count
         session.lost -= dropped
         session.covered = self.claimed.turns
-        session.commit(self.write_id, "", self.ttl, now)
+        session.commit(self.write_id, "1", self.ttl, now)
         return True
 
     @override

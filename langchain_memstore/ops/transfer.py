@@ -13,7 +13,7 @@ from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffec
 from langchain_memstore.ops.session import SessionKeysOp
 from langchain_memstore.ops.state import LocalState, Session
 from langchain_memstore.ops.summary import SummaryScript
-from langchain_memstore.ops.write_ids import Writers, new_token
+from langchain_memstore.ops.write_ids import new_token
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,7 @@ class Restore(SummaryScript[Restored]):
 
     @override
     def apply(self, session: Session, now: int) -> Restored:
-        done = session.find_result(self.write_id)
-        if done is not None:
+        if (done := session.writers.find_result(self.write_id)) is not None:
             return self.decode((done or "same,0,0").encode())
         outcome = "made"
         if session.epoch:
@@ -208,8 +207,8 @@ class Restore(SummaryScript[Restored]):
         session.messages, session.evicted, session.evicted_unseen = list(dump.messages), list(dump.evicted), 0
         session.summary, session.turns, session.total = dump.summary, dump.turns, dump.total
         session.summarized, session.lost, session.covered = dump.summarized, dump.lost, dump.covered
-        session.claim, session.lease, session.popped, session.expires = "", 0, [], None
-        session.epoch, session.results, session.writers, session.origin = "", "", Writers(), self.origin
+        session.claim, session.lease, session.expires = "", 0, None
+        session.epoch, session.origin = "", self.origin
         result = f"{outcome},{len(dump.messages)},{len(dump.evicted)}"
         session.commit(self.write_id, result, dump.ttl_ms, now)
         session.created = now if dump.created is None else dump.created

@@ -1,127 +1,253 @@
 """The ids by which a store knows a write that is sent again.
 
-The writes of a process on a session are numbered, and the session remembers of each process, its writer, the highest
-number it has seen and the gaps below it. So a write that is sent again is known however late it comes, and however many
-writes of others, or of the same process at the same time, have come since.
+A process is a writer, and numbers its writes on a session or value. Each carries its number, and the writer's floor:
+the lowest number whose outcome the writer does not know yet.
+
+    5a1b….17.17    the 17th write; the writer knows what became of all before it
+    5a1b….18.17    sent while 17 is under way
+    5a1b….19.18    17 is done, or was given up: should it come yet, it is refused
+
+What is written to keeps of each writer the highest number, the floor, and the gaps between, which are requests under
+way; and the results from the floor on. So a write that is sent again is known however late it comes, whatever was
+written meanwhile, and what is kept is bounded by the requests under way.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
+import threading
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from langchain_memstore.errors import BackendError
-from langchain_memstore.keys import SessionKeys
 
-MOST_SESSIONS = 50_000  # whose numbering a process goes on with; then all are numbered anew, by new writers
-MOST_GAPS = 128  # that a session remembers of a writer: requests under way, and those that were given up
-MANY_WRITERS, MOST_WRITERS, DAY = 64, 1024, 86_400_000  # as in lua/common.lua
+DAY, EVERY, MOST_WRITERS = 86_400_000, 64, 1024  # as in lua/writes.lua
 
-_numberings: dict[SessionKeys, tuple[str, itertools.count[int]]] = {}
-_FORM = re.compile(r"([0-9a-f]+)\.([0-9]+)")
+_FORM = re.compile(r"([0-9a-f]+)(?:\.([0-9]+))?(?:\.([0-9]+))?")
 
 
-def new_write_id(keys: SessionKeys) -> str:
-    """Make the id of a write on a session: `<writer>.<number>`, the writer 64 random bits."""
-    numbering = _numberings.get(keys)
-    if numbering is None:
-        if len(_numberings) >= MOST_SESSIONS:
-            _numberings.clear()
-        numbering = _numberings.setdefault(keys, (os.urandom(8).hex(), itertools.count()))
-    writer, numbers = numbering
-    return f"{writer}.{next(numbers)}"
+class WriteId(NamedTuple):
+    """What a write id says."""
+
+    writer: str
+    number: int
+    floor: int
+
+
+def parse_write_id(write_id: str) -> WriteId:
+    """Read a write id. What comes without a number is number 0 of a writer of its own.
+
+    Raises:
+        BackendError: It is none.
+    """
+    if (match := _FORM.fullmatch(write_id)) is None:
+        raise BackendError("this is no write id")
+    return WriteId(match[1], int(match[2] or 0), int(match[3] or 0))
+
+
+class Numbering:
+    """Numbers the writes of a process, and knows which are under way.
+
+    The writes on one target are numbered one after the other for as long as one of them is under way; after that the
+    process forgets the target, and goes on with it at a number higher than any that it has used.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin as another writer, as a fork has to."""
+        self._writer = os.urandom(8).hex()
+        self._lock = threading.RLock()
+        self._next = 0
+        """Higher than all numbers of targets of which no write is under way."""
+        self._under_way: dict[Hashable, _Target] = {}
+
+    def __len__(self) -> int:
+        return sum(len(target.numbers) for target in self._under_way.values())
+
+    def new(self, name: Hashable) -> str:
+        """Make the id of a write on a target, which is under way from now on."""
+        with self._lock:
+            if (target := self._under_way.get(name)) is None:
+                target = self._under_way[name] = _Target(self._next)
+            number = target.next
+            target.next += 1
+            target.numbers[number] = 1
+            return f"{self._writer}.{number}.{next(iter(target.numbers))}"
+
+    def hold(self, name: Hashable, write_id: str) -> None:
+        """Have a write stay under way until it is finished once more than before."""
+        self._add(name, write_id, 1)
+
+    def finish(self, name: Hashable, write_id: str) -> None:
+        """Note that a write is not sent again: its outcome is known, or of no interest any more."""
+        self._add(name, write_id, -1)
+
+    def _add(self, name: Hashable, write_id: str, holds: int) -> None:
+        writer, _, numbers = write_id.partition(".")
+        if writer != self._writer:
+            return  # it is another process's
+        number = int(numbers.partition(".")[0])
+        with self._lock:
+            target = self._under_way.get(name)
+            if target is None or number not in target.numbers:
+                return  # it was finished before
+            target.numbers[number] += holds
+            if target.numbers[number] <= 0:
+                del target.numbers[number]
+                if not target.numbers:
+                    del self._under_way[name]
+                    self._next = max(self._next, target.next)
+
+
+class _Target:
+    """The numbers of the writes on a target that are under way, in ascending order, and how often each is held."""
+
+    __slots__ = ("next", "numbers")
+
+    def __init__(self, start: int) -> None:
+        self.next = start
+        self.numbers: dict[int, int] = {}
+
+
+class Write(Protocol):
+    """An operation, as far as it concerns its number."""
+
+    def finish(self) -> None:
+        """Note that it is not sent again."""
+        ...
+
+
+W = TypeVar("W", bound=Write)
+R = TypeVar("R")
+
+NUMBERING = Numbering()
+"""That of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=NUMBERING.restart)
+
+
+class Numbered:
+    """A write that is done once for each write id; what an operation derives from beside `Op`.
+
+    Whoever makes one calls `finish` when it has ended, however it has: `execute_write` does.
+    """
+
+    write_id: str
+    numbered_by: property
+    """What its writes are numbered by: a key, or keys."""
+
+    def __post_init__(self) -> None:
+        if not self.write_id:
+            object.__setattr__(self, "write_id", NUMBERING.new(self.numbered_by))
+
+    def hold(self) -> None:
+        """Have the write stay under way until it is finished once more."""
+        NUMBERING.hold(self.numbered_by, self.write_id)
+
+    def finish(self) -> None:
+        """Note that the write is not sent again."""
+        NUMBERING.finish(self.numbered_by, self.write_id)
+
+
+def execute_write(execute: Callable[[W], R], op: W) -> R:
+    """Execute a write that nobody sends again when this has ended, however it has.
+
+    Args:
+        execute: A backend's `execute`.
+        op: The write.
+    """
+    try:
+        return execute(op)
+    finally:
+        op.finish()
+
+
+async def aexecute_write(aexecute: Callable[[W], Awaitable[R]], op: W) -> R:
+    """Execute a write; the async variant of `execute_write`."""
+    try:
+        return await aexecute(op)
+    finally:
+        op.finish()
 
 
 def new_token() -> str:
-    """Make an id of 128 random bits, for what is not numbered: values, locks, claims."""
+    """Make an id of 128 random bits, for what is not numbered: locks and claims."""
     return os.urandom(16).hex()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_numberings.clear)  # a fork is another writer
+@dataclass(slots=True)
+class Writer:
+    """What is kept of a writer."""
 
+    at: int = 0
+    """When it wrote last, in milliseconds since 1970."""
+    highest: int = -1
+    """The highest number seen."""
+    floor: int = 0
+    """The lowest number whose outcome it did not know."""
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    """The first and the last number of each run from the floor on that was not seen, in ascending order."""
+    results: dict[int, str] = field(default_factory=dict)
+    """By the number, what the writes from the floor on have led to."""
 
-class Seen(NamedTuple):
-    """Which numbers of a writer a session has seen."""
-
-    highest: int
-    gaps: tuple[tuple[int, int], ...] = ()
-    """The first and the last number of each run below the highest that it has not seen, in ascending order."""
-    floor: int = -1
-    """Up to which number it does not know any more which were seen."""
-
-    def has(self, number: int) -> bool:
-        """Tell whether a number was seen.
+    def find_result(self, number: int) -> str | None:
+        """Return the result of a write; empty where it is not known any more, None where there was no such write.
 
         Raises:
-            BackendError: That is not known any more.
+            BackendError: The number is below the floor.
         """
-        if number <= self.floor:
+        if (result := self.results.get(number)) is not None:
+            return result
+        if number > self.highest:
+            return None
+        if number < self.floor:
             raise BackendError("this write was sent too long ago: whether it was done is not known")
-        return number <= self.highest and not any(first <= number <= last for first, last in self.gaps)
+        return None if any(first <= number <= last for first, last in self.gaps) else ""
 
-    def adding(self, number: int) -> Seen:
-        """Return what is seen with one number more."""
-        if number == self.highest + 1:
-            return self._replace(highest=number)
+    def record(self, number: int, floor: int, result: str, now: int) -> None:
+        """Keep that a write was done."""
         gaps: list[tuple[int, int]] = []
-        for first, last in (*self.gaps, (self.highest + 1, number)):
+        for first, last in (*self.gaps, (self.highest + 1, number - 1)):
             if first <= number <= last:
-                gaps += [gap for gap in ((first, number - 1), (number + 1, last)) if gap[0] <= gap[1]]
-            elif first <= last:
+                gaps += (first, number - 1), (number + 1, last)
+            else:
                 gaps.append((first, last))
-        dropped = gaps[:-MOST_GAPS]
-        floor = dropped[-1][1] if dropped else self.floor
-        return Seen(max(self.highest, number), tuple(gaps[-MOST_GAPS:]), floor)
+        self.at, self.highest, self.floor = now, max(self.highest, number), max(self.floor, floor)
+        self.gaps = [(max(first, self.floor), last) for first, last in gaps if max(first, self.floor) <= last]
+        self.results[number] = result
+        if len(self.results) > 1:
+            self.results = {each: self.results[each] for each in self.results if each >= self.floor}
 
 
-def parse_write_id(write_id: str) -> tuple[str, int] | None:
-    """Return the writer and the number of a write id; None where it is of another form."""
-    match = _FORM.fullmatch(write_id)
-    return (match[1], int(match[2])) if match else None
-
-
-def result_of(results: str, write_id: str) -> str | None:
-    """Return the result of a write among recent ones, `<write id>=<result>;` of each; None: it is not there."""
-    _, found, rest = results.partition(f"{write_id}=")
-    return rest[: rest.index(";")] if found else None
-
-
-def with_result(results: str, write_id: str, result: str, most: int) -> str:
-    """Return recent results with one more, without the oldest ones that are more than so many characters."""
-    results += f"{write_id}={result};"
-    return results if len(results) <= most else results[results.index(";", len(results) - most - 1) + 1 :]
-
-
-@dataclass
 class Writers:
-    """What a session has seen of each writer."""
+    """What is kept of the writers of a session or value."""
 
-    _seen: dict[str, tuple[int, Seen]] = field(default_factory=dict)
-    """By the writer: when it wrote last, in milliseconds since 1970, and what was seen."""
+    def __init__(self) -> None:
+        self._writers: dict[str, Writer] = {}
 
-    def has(self, write_id: str) -> bool:
-        """Tell whether a write was seen, as far as its id tells; see `Seen.has`."""
-        parsed = parse_write_id(write_id)
-        found = self._seen.get(parsed[0]) if parsed else None
-        return parsed is not None and found is not None and found[1].has(parsed[1])
+    def find_result(self, write_id: str) -> str | None:
+        """Return the result of a write; see `Writer.find_result`."""
+        name, number, _ = parse_write_id(write_id)
+        writer = self._writers.get(name)
+        return None if writer is None else writer.find_result(number)
 
-    def add(self, write_id: str, now: int) -> None:
-        """Note a write; the time is in milliseconds since 1970."""
-        if (parsed := parse_write_id(write_id)) is None:
-            return
-        writer, number = parsed
-        _, seen = self._seen.get(writer, (0, None))
-        if seen is None and len(self._seen) >= MANY_WRITERS:
-            self._forget(now)
-        self._seen[writer] = now, (seen or Seen(-1)).adding(number)
+    def record(self, write_id: str, result: str, now: int) -> None:
+        """Keep that a write was done; the time is in milliseconds since 1970."""
+        name, number, floor = parse_write_id(write_id)
+        if (writer := self._writers.get(name)) is None:
+            if self._writers and len(self._writers) % EVERY == 0:
+                self._forget(now)
+            writer = self._writers[name] = Writer()
+        writer.record(number, floor, result, now)
 
     def _forget(self, now: int) -> None:
         """Forget the writers whose last write was a day ago, and where there are too many, all but the last ones."""
-        self._seen = {writer: (at, seen) for writer, (at, seen) in self._seen.items() if now - at <= DAY}
-        if len(self._seen) >= MOST_WRITERS:
-            latest = sorted(self._seen.items(), key=lambda item: item[1][0], reverse=True)
-            self._seen = dict(latest[: MOST_WRITERS // 2])
+        self._writers = {name: writer for name, writer in self._writers.items() if now - writer.at <= DAY}
+        if len(self._writers) >= MOST_WRITERS:
+            latest = sorted(self._writers.items(), key=lambda item: item[1].at, reverse=True)
+            self._writers = dict(latest[: MOST_WRITERS // 2])

@@ -19,6 +19,7 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.models import SummaryFailure
 from langchain_memstore.ops.session import Appended
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
+from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy
 from langchain_memstore.summaries.summarizer import asummarize, summarize
 
@@ -114,7 +115,7 @@ class Compactor:
         try:
             previous, messages = codec.decode_summary(claimed.summary), codec.decode(claimed.entries, "skip")
             summary = codec.encode_summary(summarize(policy.summarizer, previous, messages))
-            done = self._committed(keys, self._backend.execute(_commit(claim, claimed, policy, summary)))
+            done = self._committed(keys, execute_write(self._backend.execute, _commit(claim, claimed, policy, summary)))
         except (BackendError, DecryptError, MissingPackage):
             raise
         except Exception as error:
@@ -134,7 +135,9 @@ class Compactor:
         try:
             previous, messages = codec.decode_summary(claimed.summary), codec.decode(claimed.entries, "skip")
             summary = codec.encode_summary(await asummarize(policy.summarizer, previous, messages))
-            done = self._committed(keys, await self._backend.aexecute(_commit(claim, claimed, policy, summary)))
+            done = self._committed(
+                keys, await aexecute_write(self._backend.aexecute, _commit(claim, claimed, policy, summary))
+            )
         except (BackendError, DecryptError, MissingPackage):
             raise
         except Exception as error:

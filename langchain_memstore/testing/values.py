@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,8 +69,8 @@ class ValueConformance(Variants):
         assert [execute(op) for op in (claim, rival, claim)] == [True, False, True]
         assert execute(Ttl(keys[:1])) > 0
         delete = Delete(keys)
-        assert [execute(delete), execute(Delete(keys)), execute(rival), execute(delete)] == [True, False, True, True]
-        assert execute(Get(keys[:1])) == [b"same"]
+        assert [execute(delete), execute(Delete(keys)), execute(rival), execute(delete)] == [True, False, False, True]
+        assert execute(Get(keys[:1])) == [None]
         execute(Unlink(keys[:1]))
         adds = [Increment(keys, by, MINUTE) for by in (2, BIG - 2, -1)]
         assert [execute(op) for op in (*adds, adds[0], adds[1])] == [2, BIG, BIG - 1, 2, BIG]
@@ -113,23 +114,45 @@ class ValueConformance(Variants):
             execute(update)
 
     def test_locks(self, execute: Execute, prefix: str) -> None:
-        """One token has a lock, for its time, and what was given up is void."""
+        """One token has a lock, for its time."""
         keys = Namespace(prefix, "lock").keys("lock")
         assert [execute(Acquire(keys, "a", MINUTE)) for _ in range(2)] == [0, 0]
         assert MINUTE - 20_000 < execute(Acquire(keys, "b", MINUTE)) <= MINUTE
         assert [execute(Owns(keys[:1], token)) for token in "ab"] == [True, False]
         assert [execute(Extend(keys, token, 2 * MINUTE)) for token in "ab"] == [True, False]
         assert execute(Acquire(keys, "c", MINUTE)) > MINUTE
-        assert [execute(GiveUp(keys, token)) for token in "baba"] == [False, True, False, True]
-        assert [execute(Acquire(keys, token, MINUTE)) for token in "abc"] == [-1, -1, 0]
+        give_up = GiveUp(keys, "a")
+        given_up = [execute(op) for op in (GiveUp(keys, "b"), give_up, GiveUp(keys, "a"), give_up)]
+        assert given_up == [False, True, False, True]
+        busy, taken = Acquire(keys, "a", MINUTE), Acquire(keys, "b", MINUTE)
+        assert execute(taken) == 0 < execute(busy)
+        assert execute(GiveUp(keys, "b")) and execute(busy) > 0  # who was told that another has it is not given it
+
+    def test_what_was_given_up_is_refused_when_it_comes_late(self, execute: Execute, space: Namespace) -> None:
+        """A call whose caller has gone changes nothing once the same process has done another."""
+        keys, counter = space.keys("lock"), space.keys("counter")
+        for late, next_one in (
+            (Acquire(keys, "a", MINUTE), GiveUp(keys, "a")),
+            (SetNew(keys, b"late", MINUTE), Delete(keys)),
+            (Increment(counter, 1, None), Increment(counter, 1, None)),
+        ):
+            late.finish()
+            execute(replace(next_one, write_id=""))
+            next_one.finish()
+            with pytest.raises(BackendError, match="sent too long ago"):
+                execute(late)
+        assert execute(Get((keys[0], counter[0]))) == [None, b"1"]
 
     def test_limits(self, execute: Execute, prefix: str) -> None:
         """So many hits are in a window, and no more."""
-        keys = (Namespace(prefix, "limit").key("limit"),)
-        look, hit = Hit(keys, 3, 60, count=False), Hit(keys, 3, 60)
+        keys = Namespace(prefix, "limit").keys("limit")
+        look, hits = Hit(keys, 3, 60, count=False), [Hit(keys, 3, 60) for _ in range(4)]
         assert execute(look) == (False, 0, 0)
-        assert [execute(hit)[:2] for _ in range(4)] == [(True, 1), (True, 2), (True, 3), (False, 3)]
-        assert execute(look)[:2] == (False, 3) and 40_000 < execute(look).ttl_ms <= 60_000
+        told = [execute(hit) for hit in hits[:3]]
+        assert [state[:2] for state in told] == [(True, 1), (True, 2), (True, 3)]
+        assert [execute(hit) for hit in hits[:3]] == told  # sent again
+        assert execute(hits[3])[:2] == execute(look)[:2] == (False, 3)
+        assert 40_000 < execute(look).ttl_ms <= 60_000
 
     def test_what_is_known_of_the_store(self, execute: Execute, space: Namespace) -> None:
         """It tells what it holds, of all its parts."""

@@ -188,7 +188,11 @@ def _restoring(store: Memstore, found: Found, dry_run: bool, force: bool, report
     state = _state(found, policy)
     keys = SessionKeys(policy.key_prefix, found.session_id)
     sealed, origin = policy.session_codec(keys).seal_dump(state), _origin(found, policy)
-    restored: Restored = yield ExecuteOp(store._backend, Restore(keys, sealed, origin, force, write=not dry_run))
+    restore = Restore(keys, sealed, origin, force, write=not dry_run)
+    try:
+        restored: Restored = yield ExecuteOp(store._backend, restore)
+    finally:
+        restore.finish()
     if restored.outcome == "exists":
         report.existing.append(found.session_id)
         return

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from langchain_memstore import LocalChatMessageHistory, Memstore, MessageDecodeError, RedisChatMessageHistory
 from langchain_memstore.history import ChatMessageHistory
+from langchain_memstore.options import HistoryOptions
 from support.servers import Server, every_server
 from support.variants import Call
 from support.waiting import wait_until
@@ -140,3 +141,41 @@ async def test_the_sessions_of_a_store(server: Server) -> None:
         assert {info.session_id async for info in store.asessions("user-1/*")} == {"user-1/a", "user-1/b"}
         assert [info.session_id async for info in store.asessions("*[[]a]")] == ["user-2/[a]"]
         assert [info async for info in store.asessions("user-3*")] == []
+
+
+@every_server
+@pytest.mark.parametrize("ttl", [600, None])
+@pytest.mark.parametrize("act", ["append", "read", "touch", "read of the summary"])
+@pytest.mark.parametrize("kind", ["messages", "meta", "turns", "summary", "evicted"])
+def test_what_others_have_done_to_one_ttl_is_undone(
+    server: Server, admin: redis.Redis, call: Call, kind: str, act: str, ttl: int | None
+) -> None:
+    """Somebody calls EXPIRE or PERSIST on one key; the next use has all of them expire together."""
+    options = HistoryOptions(ttl=ttl, max_messages=2, summarizer=lambda *_: "short", summarize="manual")
+    with Memstore.from_url(server.url, **options) as store:
+        history = store.history("session")
+        call(history, "add_messages", [HumanMessage(str(number)) for number in range(4)])
+        call(history, "set_summary", "so far")
+        keys = history.keys.siblings()
+        assert admin.exists(*keys) == 5
+        key = getattr(history.keys, kind)
+        for seconds in (597, None, 5000):
+            admin.persist(key) if seconds is None else admin.expire(key, seconds)
+            if act == "append":
+                call(history, "add_messages", [AIMessage("next")])
+            elif act == "touch":
+                call(history, "touch")
+            else:
+                call(history, "messages" if act == "read" else "summary")
+            ttls = [admin.pttl(each) for each in keys]
+            assert max(ttls) - min(ttls) <= 2
+            assert ttls[0] == -1 if ttl is None else 590_000 < ttls[0] <= 600_000
+
+
+def test_keys_agree_with_the_messages_where_reading_refreshes_no_ttl(server: Server, admin: redis.Redis) -> None:
+    with Memstore.from_url(server.url, ttl=600, refresh_ttl_on_read=False) as store:
+        history = store.history("session")
+        history.add_messages([HumanMessage("hi")])
+        admin.expire(history.keys.messages, 100)
+        assert len(history.messages) == 1
+        assert all(99_000 < admin.pttl(key) <= 100_000 for key in history.keys.siblings() if admin.exists(key))

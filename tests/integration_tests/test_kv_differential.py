@@ -193,7 +193,7 @@ def test_both_count_alike(family_server: Server) -> None:
     local, remote = LocalBackend(), Memstore.from_url(family_server.url, fallback=False)._backend
     for pause in (0, 0, 0.3, 0, 0.3, 0.3, 0.3, 0, 0, 0.2, 1.2, 0):
         time.sleep(pause)
-        op = Hit(("conversation:limit:{x}",), most=4, per=1)
+        op = Hit(Namespace("conversation", "limit").keys("x"), most=4, per=1)
         for each in (op, Hit(op.keys, op.most, op.per, count=False)):
             one, other = local.execute(each), remote.execute(each)
             assert one[:2] == other[:2]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 
-from langchain_memstore import Memstore
+from langchain_memstore import BackendError, Memstore
 from langchain_memstore.backends.base import Backend
+from langchain_memstore.backends.redis.backend import RedisBackend
+from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.keys import Namespace
+from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.kv import Get, Set, Unlink
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, Increment, SetNew, UpdateRecord
+from langchain_memstore.ops.limit import Hit
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp
+from langchain_memstore.ops.write_ids import EVERY, MOST_WRITERS
 from langchain_memstore.testing import Execute
-from support.proxy import LostReplies, Proxy, RandomCuts
-from support.servers import Server
+from support.proxy import HeldRequests, LostReplies, Proxy, RandomCuts
+from support.servers import Server, every_server
 from support.variants import VariantOf
+from support.waiting import wait_until
 from support.ways import own_connections
 
 SPACE = Namespace("conversation", "kv")
@@ -31,8 +40,15 @@ def through(family_server: Server) -> Iterator[Callable[[int], Backend]]:
         yield lambda port: stack.enter_context(own_connections(family_server.through(port)))
 
 
-def use_values(execute: Execute) -> None:
+def use_values(send: Execute) -> None:
     """Count, claim, delete and lock, and look whether each was done once and told as it was."""
+
+    def execute(op: Op[Any]) -> Any:
+        try:
+            return send(op)
+        finally:
+            op.finish()
+
     counter, other = SPACE.keys("counter"), SPACE.keys("other")
     assert [execute(Increment(counter, 3, HOUR)) for _ in range(TIMES)] == list(range(3, 3 * TIMES + 3, 3))
     for number in range(TIMES):
@@ -49,12 +65,14 @@ def use_values(execute: Execute) -> None:
     lock = Namespace("conversation", "lock").keys("lock")
     for number in range(TIMES):
         token, late = f"token{number}", f"late{number}"
-        assert execute(Acquire(lock, token, HOUR)) == 0
+        taken = Acquire(lock, token, HOUR)
+        assert execute(taken) == 0
         assert execute(Extend(lock, token, 2 * HOUR))
         assert execute(Acquire(lock, late, HOUR)) > HOUR
         assert not execute(GiveUp(lock, late))
         assert execute(GiveUp(lock, token))
-        assert execute(Acquire(lock, late, HOUR)) == execute(Acquire(lock, token, HOUR)) == -1  # void from now on
+        with pytest.raises(BackendError, match="sent too long ago"):
+            send(taken)
     record = Namespace("memory", "WORKING_MEMORY").key("c")
     execute(Set(((record, HEAD + b'then","n":0}'),), HOUR))
     for number in range(TIMES):
@@ -91,3 +109,74 @@ def test_locks_and_limits_hold_when_replies_are_lost(family_server: Server) -> N
             passed = sum(limiter.hit() for _ in range(60))
     assert count == 30 and replies.lost > 20
     assert 15 <= passed <= 30  # a hit whose reply is lost may count twice
+
+
+@every_server
+def test_a_lost_reply_is_told_however_many_calls_come_between(family_server: Server, variant_of: VariantOf) -> None:
+    """Calls of the same process, and of many that live for one call."""
+    with closing(RedisBackend(Connections.of_url(family_server.url))) as backend:
+        execute = variant_of(backend)
+        counter, other = SPACE.keys("counter"), SPACE.keys("other")
+        lock, limit = (Namespace("conversation", kind).keys("one") for kind in ("lock", "limit"))
+        lost: list[Op[Any]] = [
+            Increment(counter, 1, HOUR),
+            SetNew(other, b"1", HOUR),
+            Delete(other),
+            GiveUp(lock, "nobody"),
+            Hit(limit, 3000, 60),
+        ]
+        first = [execute(op) for op in lost]
+        assert first[:4] == [1, True, True, False]
+        for number in range(300):
+            others: list[Op[Any]] = [
+                Increment(counter, 1, HOUR, f"{number:x}.0.0"),
+                Increment(counter, 1, HOUR),
+                Hit(limit, 3000, 60),
+                GiveUp(lock, "another"),
+                SetNew(other, b"2", HOUR),
+                Delete(other),
+            ]
+            for op in others:
+                execute(op)
+        assert [execute(op) for op in lost] == first
+        assert execute(Get((counter[0],))) == [b"601"]
+        assert execute(Hit(limit, 3000, 60, count=False)).hits == 301
+
+
+@every_server
+def test_what_tells_of_writes_on_a_value_is_bounded(family_server: Server) -> None:
+    counter = SPACE.keys("counter")
+    with closing(RedisBackend(Connections.of_url(family_server.url))) as backend, family_server.admin() as admin:
+        for number in range(2 * MOST_WRITERS):
+            backend.execute(Increment(counter, 1, HOUR, f"{number:x}.0.0"))
+        assert admin.hlen(counter[1]) < MOST_WRITERS + EVERY
+        assert HOUR - 60_000 < admin.pttl(counter[1]) <= HOUR
+        admin.delete(counter[1])
+        for _ in range(3000):
+            op = Increment(counter, 1, HOUR)
+            backend.execute(op)
+            op.finish()
+        assert admin.hlen(counter[1]) == 1
+        assert admin.memory_usage(counter[1]) < 300
+
+
+async def test_a_cancelled_lock_is_taken_by_nobody(family_server: Server) -> None:
+    """Its request is heard long after, when many others have had the lock."""
+    held = HeldRequests()
+    with Proxy(family_server.port, lambda: held) as proxy:
+        async with Memstore.from_url(family_server.through(proxy.port).url, fallback=False) as store:
+            held.hold = True
+            task = asyncio.create_task(store.lock("busy").__aenter__())
+            await asyncio.to_thread(wait_until, lambda: bool(held.requests))
+            held.hold = False
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            for _ in range(60):
+                async with store.lock("busy", wait=0):
+                    pass
+            with socket.create_connection(("127.0.0.1", family_server.port)) as late:
+                late.sendall(b"".join(held.requests))
+                assert late.recv(65536).startswith(b"-")
+            async with store.lock("busy", wait=0):
+                pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ class ManyProcesses(RuleBasedStateMachine):
         self.plain = RedisBackend(Connections.of_url(server.url))
         self.backends: list[Backend] = [near(server), near(server), self.plain]
         self.said = 0
+        self.snapshot: dict[str, bytes] = {}
 
     def teardown(self) -> None:
         for backend in self.backends:
@@ -115,6 +117,16 @@ class ManyProcesses(RuleBasedStateMachine):
             self.said += 1
             self.admin.rpush(KEYS.messages, codec.encode([HumanMessage(f"foreign {self.said}")])[0])
 
+    @rule()
+    def take_a_snapshot(self) -> None:
+        self.snapshot = {key: self.admin.dump(key) for key in KEYS.siblings() if self.admin.exists(key)}
+
+    @rule()
+    def roll_back(self) -> None:
+        self.admin.delete(*KEYS.siblings())
+        for key, dumped in self.snapshot.items():
+            self.admin.restore(key, HOUR, dumped)
+
     @rule(who=st.integers(0, 1))
     def read(self, who: int) -> None:
         self.backends[who].execute(READ)
@@ -124,7 +136,7 @@ class ManyProcesses(RuleBasedStateMachine):
         expected = self.plain.execute(READ)
         for backend in self.backends[:2]:
             seen = backend.execute(READ)
-            assert seen._replace(ttl_ms=None) == expected._replace(ttl_ms=None)
+            assert seen._replace(ttl_ms=None, trail="") == expected._replace(ttl_ms=None, is_apart=seen.is_apart)
             assert (seen.ttl_ms is None) is (expected.ttl_ms is None)
 
 
@@ -132,6 +144,30 @@ def test_all_processes_read_the_same(server: Server, admin: redis.Redis) -> None
     run_state_machine_as_test(
         lambda: ManyProcesses(server, admin), settings=settings(max_examples=80, stateful_step_count=40)
     )
+
+
+def test_what_a_rollback_has_taken_is_not_read_again(server: Server, admin: redis.Redis, variant_of: VariantOf) -> None:
+    """However much was lost, and however much came after, the near cache is read as the store is."""
+    backend, plain = near(server), RedisBackend(Connections.of_url(server.url))
+    execute = variant_of(backend)
+    for kept, lost, new in itertools.product((0, 1, 6), (1, 2, 5, 9), range(10)):
+        plain.execute(Clear(KEYS))
+        for number in range(kept):
+            execute(append(f"kept {number}"))
+        execute(READ)
+        snapshot = {key: admin.dump(key) for key in KEYS.siblings() if admin.exists(key)}
+        for _ in range(lost):
+            execute(append("the same"))
+        execute(READ)
+        plain.execute(Clear(KEYS))
+        for key, dumped in snapshot.items():
+            admin.restore(key, HOUR, dumped)
+        for number in range(new):
+            (plain if number % 2 else backend).execute(append("the same" if number % 3 else f"new {number}"))
+        for _ in range(2):
+            assert execute(READ).entries == plain.execute(READ).entries, (kept, lost, new)
+    for each in (backend, plain):
+        each.close()
 
 
 def bytes_read(admin: redis.Redis, execute: Execute, op: Op[Any]) -> int:

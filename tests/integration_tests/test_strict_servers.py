@@ -19,6 +19,7 @@ from langchain_memstore import (
     BackendError,
     BackendFull,
     BackendUnavailable,
+    LockTaken,
     Memstore,
     RedisChatMessageHistory,
     codec,
@@ -32,6 +33,7 @@ from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.reading import ReadEntries
 from langchain_memstore.ops.session import Append
 from langchain_memstore.ops.summary import Claim, Claimed, Commit, Release
+from langchain_memstore.ops.transfer import Restore, SessionDump
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
 from support.contents import everything
@@ -118,6 +120,27 @@ def test_values_on_a_server_that_is_full(start_server: Callable[..., Server]) ->
             kv.mset([("a", 1), ("b", 2)])
         assert kv.mget(["a", "b", "here"]) == [None, None, 1]
         assert kv.expire("here", None) and kv.ttl("here") is None  # which takes no memory
+
+
+@every_server
+def test_what_changes_nothing_is_told_by_a_server_that_is_full(start_server: Callable[..., Server]) -> None:
+    server = start_server("--maxmemory-policy", "noeviction")
+    with server.admin() as admin, Memstore.from_url(server.open_url) as store:
+        history, lock, kv = store.history("session"), store.lock("a", wait=0), store.kv()
+        history.register_turn()
+        kv.set("here", 1)
+        with lock:
+            admin.config_set("maxmemory", 1)
+            assert history.pop() == []
+            void = Commit(history.keys, "summary", Claimed(0, 0, "", []), None, "00")
+            assert not store._backend.execute(void)
+            assert store._backend.execute(Restore(history.keys, SessionDump(()), "elsewhere")).outcome == "exists"
+            assert not kv.delete("missing")
+            with pytest.raises(LockTaken):
+                store.lock("a", wait=0).__enter__()
+        admin.config_set("maxmemory", 0)
+        with lock:
+            assert history.turns == 1
 
 
 @every_server

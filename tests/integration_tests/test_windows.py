@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from hypothesis import HealthCheck, example, given, settings
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_memstore import Memstore
 from support.conversations import Bounds, batches, bounds
@@ -34,3 +34,22 @@ def test_both_stores_keep_what_the_bounds_say(server: Server, batches: list[list
                 history = store.history(session_id)
                 history.add_messages(batch)
                 assert history.messages == expected
+
+
+@every_server
+def test_an_append_looks_at_no_more_than_it_has_to(server: Server) -> None:
+    """Orphaned results are cut at the bound, and a turn is not looked through for each of its messages."""
+    with Memstore.from_url(server.url, max_messages=50, ttl=60) as store, server.admin() as admin:
+        history = store.history("results")
+        for _ in range(20):
+            history.add_messages([ToolMessage("found", tool_call_id="a") for _ in range(40)])
+        assert admin.llen(history.keys.messages) == 50
+        turns = store.history("one turn", max_messages=None, max_turns=3)
+        turns.add_messages([HumanMessage("hi"), *[AIMessage("hello")] * 2000])
+        admin.config_resetstat()
+        for _ in range(5):
+            turns.add_messages([AIMessage("hello")])
+        assert not {"cmdstat_lrange", "cmdstat_lindex"} & set(admin.info("commandstats"))
+        for _ in range(3):
+            turns.add_messages([HumanMessage("and now?")])
+        assert admin.llen(turns.keys.messages) == 3

@@ -74,7 +74,7 @@ class Bounds:
             return messages
         good = [at for at in humans if at >= start] if self.whole_turns else []
         good = good or [at for at in legal if at >= start]
-        return messages[min(good) if good else max(legal, default=0) :]
+        return messages[min(good) if good else max(legal, default=start) :]
 
 
 bounds = st.builds(Bounds, st.none() | st.integers(1, 8), st.none() | st.integers(1, 3), st.booleans())

@@ -11,9 +11,16 @@ import pytest
 from langchain_memstore import Memstore
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.kv import KeyValueStore
+from langchain_memstore.ops.write_ids import NUMBERING
 from langchain_memstore.testing import Run
 from support.clock import Clock
 from support.variants import Call, VariantOf, call_async, call_sync
+
+
+@pytest.fixture(autouse=True)
+def _new_writer() -> None:
+    """Has each test write as a writer of its own: no write of an earlier one is under way."""
+    NUMBERING.restart()
 
 
 @pytest.fixture

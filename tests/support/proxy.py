@@ -111,3 +111,17 @@ class RandomCuts:
             return allowed
 
         return cut
+
+
+class HeldRequests:
+    """Keeps scripts from the server while a test wants that."""
+
+    def __init__(self) -> None:
+        self.hold = False
+        self.requests: list[bytes] = []
+
+    def __call__(self, from_server: bool, data: bytes) -> int:
+        if not from_server and self.hold and b"EVAL" in data:
+            self.requests.append(data)
+            return SWALLOW
+        return len(data)

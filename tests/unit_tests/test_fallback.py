@@ -389,7 +389,7 @@ def test_both_variants_share_one_journal_that_is_replayed_once() -> None:
 
     asyncio.run(talk())
     wait_for_replay(backend)
-    write_ids = [op.write_id for op in primary.done if isinstance(op, Append)]
+    write_ids = [(op.keys, op.write_id) for op in primary.done if isinstance(op, Append)]
     assert len(write_ids) == len(set(write_ids)) == 81
     assert texts(primary.backend.execute(READ).entries) == [f"async {number}" for number in range(41)]
 

@@ -16,10 +16,8 @@ from langchain_core.stores import BaseStore
 
 from langchain_memstore import BackendError, Memstore, ValueDecodeError, ValueEncodeError
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.keys import Namespace
 from langchain_memstore.kv import KeyValueStore
 from langchain_memstore.ops.kv import Set
-from langchain_memstore.ops.kv_scripts import Increment
 from langchain_memstore.testing import HOSTILE_IDS
 from support.clock import Clock
 
@@ -257,14 +255,3 @@ def test_the_least_recently_used_values_go() -> None:
 
 def test_a_repr_says_what_it_is(kv: KeyValueStore) -> None:
     assert repr(kv) == "KeyValueStore(namespace='kv', ttl=None, backend=LocalBackend(sessions=0))"
-
-
-def test_of_the_calls_on_a_value_no_more_are_kept_than_1024_bytes_hold(backend: LocalBackend) -> None:
-    keys = Namespace("conversation", "kv").keys("counter")
-    done = [Increment(keys, 1, None) for _ in range(100)]
-    for number, op in enumerate(done, 1):
-        assert backend.execute(op) == number
-        kept = backend._state.leases.find(keys[1])
-        assert kept is not None and len(kept.data) <= 1024
-    assert [backend.execute(op) for op in done[-20:]] == list(range(81, 101))  # each is known, and not done again
-    assert backend.execute(done[0]) == 101

@@ -32,7 +32,7 @@ JOURNAL_NAMES = [
 ]
 """The journal names of version 0.1. They are stored: none of them ever changes."""
 
-SHARED = {"common", "values"}
+SHARED = {"common", "values", "writes"}
 """The Lua files that scripts follow on."""
 
 

@@ -1,17 +1,9 @@
-"""What the process holds: recent write ids, expiry by appointment, and the bound on sessions."""
+"""What the process holds: expiry by appointment, and the bound on sessions."""
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.kv_scripts import RECENT as VALUES_RECENT
-from langchain_memstore.ops.state import RECENT, Session, Sessions, worn
+from langchain_memstore.ops.state import Session, Sessions, worn
 
 
 def keys(name: object) -> SessionKeys:
@@ -24,47 +16,11 @@ def written(ttl: int | None = None, now: int = 0) -> Session:
     return session
 
 
-@given(st.lists(st.text("0123456789,", max_size=40), max_size=120))
-def test_recent_write_ids_are_known_and_old_ones_forgotten(results: list[str]) -> None:
-    session = Session()
-    for number, result in enumerate(results):
-        assert session.commit(f"{number:016x}", result, None, 0) == result
-        assert session.find_result(f"{number:016x}") == result
-    assert len(session.results) <= RECENT
-    assert re.fullmatch("([0-9a-f]{16}=[0-9,]*;)*", session.results)
-    remembered = [session.find_result(f"{number:016x}") for number in range(len(results))]
-    known = [result for result in remembered if result is not None]
-    assert known == results[len(results) - len(known) :]
-    assert len(known) >= min(len(results), RECENT // (16 + 1 + 40 + 1))
-    assert session.find_result(f"{len(results):016x}") is None
-    most = 512 // len("0123456789abcdef=;")
-    assert len(known) <= most
-
-
-@given(st.lists(st.integers(0, 10**39).map(str), min_size=60, max_size=200))
-def test_no_more_write_ids_are_kept_than_512_bytes_hold(results: list[str]) -> None:
-    session = Session()
-    for number, result in enumerate(results):
-        session.commit(f"{number:016x}", result, None, 0)
-        assert len(session.results) <= 512
-    kept = [f"{number:016x}={result};" for number, result in enumerate(results)]
-    while len("".join(kept)) > 512:
-        del kept[0]
-    assert session.results == "".join(kept)
-    assert session.find_result(f"{0:016x}") is None
-
-
-@pytest.mark.parametrize(("shared", "recent"), [("common", RECENT), ("values", VALUES_RECENT)])
-def test_both_halves_keep_as_many_bytes_of_write_ids(shared: str, recent: int) -> None:
-    source = (files("langchain_memstore") / "lua" / f"{shared}.lua").read_text()
-    assert re.findall(r"^local RECENT = (\d+)", source, re.MULTILINE) == [str(recent)]
-
-
 def test_the_first_change_makes_the_session() -> None:
     session = Session()
-    session.commit("one", "", None, 5)
-    session.commit("two", "", 100, 7)
-    assert (session.epoch, session.created, session.updated, session.ttl_ms(8)) == ("one", 5, 7, 99)
+    session.commit("a.1", "", None, 5)
+    session.commit("a.2", "", 100, 7)
+    assert (session.epoch, session.created, session.updated, session.ttl_ms(8)) == ("a.1", 5, 7, 99)
 
 
 def test_a_ttl_is_set_anew_when_a_hundredth_has_worn_off_or_it_is_another() -> None:

@@ -72,7 +72,9 @@ class Journal:
 
     def done(self) -> None:
         """Take the first operation off, which was done."""
-        for target in self._ops.popleft().targets:
+        op = self._ops.popleft()
+        op.finish()
+        for target in op.targets:
             self._targets[target] -= 1
             if not self._targets[target]:
                 del self._targets[target]
@@ -90,6 +92,7 @@ class Journal:
     def _add(self, op: Op[Any]) -> None:
         self._ops.append(op)
         self._targets.update(op.targets)
+        op.hold()
 
     def _write(self, op: Op[Any]) -> None:
         """Write an operation down, where that is to be done."""

@@ -70,7 +70,7 @@ class _Mirrored:
             session.evicted_unseen, session.summarized, session.lost = view.evicted, view.summarized, view.lost
             session.expires = None if view.ttl_ms is None else self.at + view.ttl_ms
         for write_id in self.recent:
-            session.writers.add(write_id, self.at)
+            session.writers.record(write_id, "", self.at)
         for write in self.writes.copy():
             write.reapply(session, self.at)
         if (last := self.appended) is not None:
@@ -95,6 +95,7 @@ class _Mirrored:
             evicted=view.evicted if bounds.max_evicted is None else last.evicted,
             lost=view.lost + self.lost,
             ttl_ms=ttl,
+            trail="",
         )
         self.replace_view(view, now, is_complete)
 
@@ -168,8 +169,8 @@ class SessionMirror:
         if not view.total and not any(view):
             self._apply_forget(op, view, now)
             return
-        if op.follow_up(view) is not None:  # the store has started the TTL anew
-            view = view._replace(ttl_ms=op.ttl)
+        if (touch := op.follow_up(view)) is not None:  # the store has started the TTL anew
+            view = view._replace(ttl_ms=touch.ttl)
         mirrored = self._use(op.keys)
         before = mirrored.size
         mirrored.replace_view(view, now)
