@@ -19,32 +19,28 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from langchain_memstore.errors import BackendError
 
 DAY, EVERY, MOST_WRITERS = 86_400_000, 64, 1024  # as in lua/writes.lua
 
-_FORM = re.compile(r"([0-9a-f]+)(?:\.([0-9]+))?(?:\.([0-9]+))?")
+_SHORT_FORM = re.compile(r"([0-9a-f]+)(?:\.([0-9]+))?")  # of version 0.1; without a number it is number 0
 
 
-class WriteId(NamedTuple):
-    """What a write id says."""
-
-    writer: str
-    number: int
-    floor: int
-
-
-def parse_write_id(write_id: str) -> WriteId:
-    """Read a write id. What comes without a number is number 0 of a writer of its own.
+def parse_write_id(write_id: str) -> tuple[str, int, int]:
+    """Read the writer, the number and the floor out of a write id.
 
     Raises:
         BackendError: It is none.
     """
-    if (match := _FORM.fullmatch(write_id)) is None:
-        raise BackendError("this is no write id")
-    return WriteId(match[1], int(match[2] or 0), int(match[3] or 0))
+    try:
+        writer, number, floor = write_id.split(".")
+        return writer, int(number), int(floor)
+    except ValueError:
+        if (match := _SHORT_FORM.fullmatch(write_id)) is None:
+            raise BackendError("this is no write id") from None
+        return match[1], int(match[2] or 0), 0
 
 
 class Numbering:
@@ -63,20 +59,24 @@ class Numbering:
         self._lock = threading.RLock()
         self._next = 0
         """Higher than all numbers of targets of which no write is under way."""
-        self._under_way: dict[Hashable, _Target] = {}
+        self._under_way: dict[Hashable, list[Any]] = {}
+        """Of each target the next number, and the numbers under way in ascending order, with how often each is held."""
 
     def __len__(self) -> int:
-        return sum(len(target.numbers) for target in self._under_way.values())
+        return sum(len(numbers) for _, numbers in self._under_way.values())
 
     def new(self, name: Hashable) -> str:
         """Make the id of a write on a target, which is under way from now on."""
         with self._lock:
             if (target := self._under_way.get(name)) is None:
-                target = self._under_way[name] = _Target(self._next)
-            number = target.next
-            target.next += 1
-            target.numbers[number] = 1
-            return f"{self._writer}.{number}.{next(iter(target.numbers))}"
+                number = floor = self._next
+                self._under_way[name] = [number + 1, {number: 1}]
+            else:
+                number, numbers = target
+                target[0] = number + 1
+                numbers[number] = 1
+                floor = next(iter(numbers))
+            return f"{self._writer}.{number}.{floor}"
 
     def hold(self, name: Hashable, write_id: str) -> None:
         """Have a write stay under way until it is finished once more than before."""
@@ -87,30 +87,20 @@ class Numbering:
         self._add(name, write_id, -1)
 
     def _add(self, name: Hashable, write_id: str, holds: int) -> None:
-        writer, _, numbers = write_id.partition(".")
-        if writer != self._writer:
+        if not write_id.startswith(self._writer):
             return  # it is another process's
-        number = int(numbers.partition(".")[0])
+        number = int(write_id.split(".")[1])
         with self._lock:
             target = self._under_way.get(name)
-            if target is None or number not in target.numbers:
+            if target is None or number not in target[1]:
                 return  # it was finished before
-            target.numbers[number] += holds
-            if target.numbers[number] <= 0:
-                del target.numbers[number]
-                if not target.numbers:
+            following, numbers = target
+            numbers[number] += holds
+            if numbers[number] <= 0:
+                del numbers[number]
+                if not numbers:
                     del self._under_way[name]
-                    self._next = max(self._next, target.next)
-
-
-class _Target:
-    """The numbers of the writes on a target that are under way, in ascending order, and how often each is held."""
-
-    __slots__ = ("next", "numbers")
-
-    def __init__(self, start: int) -> None:
-        self.next = start
-        self.numbers: dict[int, int] = {}
+                    self._next = max(self._next, following)
 
 
 class Write(Protocol):
@@ -211,13 +201,18 @@ class Writer:
 
     def record(self, number: int, floor: int, result: str, now: int) -> None:
         """Keep that a write was done."""
+        self.at = now
+        if floor > self.highest:  # the writer knows what became of all others
+            self.highest, self.floor, self.results = number, floor, {number: result}
+            self.gaps = [(floor, number - 1)] if floor < number else []
+            return
         gaps: list[tuple[int, int]] = []
         for first, last in (*self.gaps, (self.highest + 1, number - 1)):
             if first <= number <= last:
                 gaps += (first, number - 1), (number + 1, last)
             else:
                 gaps.append((first, last))
-        self.at, self.highest, self.floor = now, max(self.highest, number), max(self.floor, floor)
+        self.highest, self.floor = max(self.highest, number), max(self.floor, floor)
         self.gaps = [(max(first, self.floor), last) for first, last in gaps if max(first, self.floor) <= last]
         self.results[number] = result
         if len(self.results) > 1:
