@@ -111,7 +111,6 @@ if start > 0 then
   end
 end
 
-if held[1] and string.find(held[1], '=', 1, true) then redis.call('HDEL', KEYS[2], 'popped') end -- of version 0.1
 local total = (held[2] and before or length - added) + added
 local counters = {length - start, total, turns, start, evicted, lost, turns - covered}
 return commit(held[1], string.format('%d,%d,%d,%d,%d,%d,%d', unpack(counters)), new, 'total', total)

@@ -29,7 +29,8 @@ redis.call('SET', KEYS[6], '', 'XX')
 local writes = {} -- what tells of writes that were done before, and may be sent again
 local fields = redis.call('HGETALL', KEYS[2])
 for i = 1, #fields, 2 do
-  if string.find(fields[i], '^seen:') or string.find(fields[i], '^done:') then
+  local kind = string.match(fields[i], '^%l+:')
+  if kind == 'writer:' or kind == 'seen:' or kind == 'result:' then
     writes[#writes + 1], writes[#writes + 2] = fields[i], fields[i + 1]
   end
 end

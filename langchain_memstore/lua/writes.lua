@@ -1,18 +1,20 @@
 -- How a write is done once for each write id; sessions and values share it. Every such script takes
 -- KEYS  2 the hash that tells of writes: `meta` of the session, or of the value
 -- ARGV  1 write id: '<writer>.<number>.<floor>', of which the floor is the lowest number whose outcome the writer does
---       not know yet; what comes without them is number 0 of a writer of its own
+--       not know yet; those of version 0.1 have no floor, or no number, which is 0 then
 -- Python half: ops/write_ids.py
 --
 -- Of each writer the hash holds
---   seen:<writer>           '<milliseconds since 1970>:<highest number>:<floor>', then ',<first>-<last>' of each gap,
---                           which is a request under way, then '=<result of the highest>'
---   done:<writer>.<number>  the result of each other write from the floor on
--- A number below the floor that comes yet is refused: its writer has given it up.
+--   writer:<writer>           '<milliseconds since 1970>:<highest number>:<floor>', then ',<first>-<last>' of each gap,
+--                             which is a request under way, then '=<result of the highest>'
+--   result:<writer>.<number>  the result of each other write from the floor on
+-- A number below the floor that comes yet is refused: its writer has given it up. The fields of writers of version 0.1
+-- are called seen:<writer>; that version forgets them by rules of its own.
 
 local DAY, EVERY, MOST_WRITERS = 86400000, 64, 1024
 local WRITER, NUMBER, FLOOR = string.match(ARGV[1], '^(%x+)%.?(%d*)%.?(%d*)$')
-local SEEN = 'seen:' .. (WRITER or '')
+local SEEN = (FLOOR ~= '' and 'writer:' or 'seen:') .. (WRITER or '')
+local RESULT = 'result:' .. (WRITER or '') .. '.'
 NUMBER, FLOOR = tonumber(NUMBER) or 0, tonumber(FLOOR) or 0
 
 -- What the field of the writer says; find_result parses it.
@@ -34,7 +36,7 @@ local function find_result(seen)
   highest, floor, last = tonumber(highest), tonumber(floor) or 0, string.sub(last, 2)
   if NUMBER > highest then return nil end
   if NUMBER == highest then return last end
-  local done = redis.call('HGET', KEYS[2], 'done:' .. WRITER .. '.' .. NUMBER)
+  local done = redis.call('HGET', KEYS[2], RESULT .. NUMBER)
   if done then return done end
   if NUMBER < floor then error('this write was sent too long ago: whether it was done is not known', 0) end
   for first, final in string.gmatch(gaps, ',(%d+)%-(%d+)') do
@@ -48,7 +50,7 @@ local function forget_results(below, runs)
   local names, number = {}, floor
   local function forget(before)
     for each = number, before - 1 do
-      names[#names + 1] = 'done:' .. WRITER .. '.' .. each
+      names[#names + 1] = RESULT .. each
       if #names == 1000 then
         redis.call('HDEL', KEYS[2], unpack(names))
         names = {}
@@ -70,7 +72,7 @@ local function forget_writers(now)
   if held == 0 or held % EVERY > 0 and held < 3 * MOST_WRITERS then return end
   local fields, writers, kept = redis.call('HGETALL', KEYS[2]), {}, {}
   for i = 1, #fields, 2 do
-    local writer = string.match(fields[i], '^seen:(.*)')
+    local writer = string.match(fields[i], '^writer:(.*)') or string.match(fields[i], '^seen:(.*)')
     local at = writer and tonumber(string.match(fields[i + 1], '^%d+')) or 0
     if writer and now - at <= DAY then writers[#writers + 1] = {at, writer} end
   end
@@ -79,8 +81,8 @@ local function forget_writers(now)
   end
   for i = 1, #writers < MOST_WRITERS and #writers or MOST_WRITERS / 2 do kept[writers[i][2]] = true end
   for i = 1, #fields, 2 do
-    local writer = string.match(fields[i], '^seen:(.*)') or string.match(fields[i], '^done:(%x*)')
-    if writer and not kept[writer] then redis.call('HDEL', KEYS[2], fields[i]) end
+    local kind, writer = string.match(fields[i], '^(%l+):(%x*)')
+    if (kind == 'writer' or kind == 'seen' or kind == 'result') and not kept[writer] then redis.call('HDEL', KEYS[2], fields[i]) end
   end
 end
 
@@ -108,10 +110,10 @@ local function record(result, now, ...)
   end
   if NUMBER > highest then
     add(highest + 1, NUMBER - 1)
-    if highest >= new_floor then redis.call('HSET', KEYS[2], 'done:' .. WRITER .. '.' .. highest, last) end
+    if highest >= new_floor then redis.call('HSET', KEYS[2], RESULT .. highest, last) end
     highest, last = NUMBER, result
   else
-    redis.call('HSET', KEYS[2], 'done:' .. WRITER .. '.' .. NUMBER, result)
+    redis.call('HSET', KEYS[2], RESULT .. NUMBER, result)
   end
   redis.call('HSET', KEYS[2], SEEN, string.format('%s:%d:%d%s=%s', now, highest, new_floor, runs, last), ...)
 end

@@ -131,6 +131,10 @@ class Op(ABC, Generic[R]):
     def finish(self) -> None:
         """Say that the operation is not sent again: its outcome is known, or of no interest any more."""
 
+    def at_replay(self) -> Op[R]:
+        """Return what to send of an operation that has waited in a journal; by default it is that."""
+        return self
+
 
 class ScanOp(Op[R]):
     """An operation that lists one page of keys; a Cluster goes through its masters, page by page.

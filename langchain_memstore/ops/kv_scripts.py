@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, ClassVar
 
 from typing_extensions import override
@@ -27,7 +26,7 @@ class ValueScript(Numbered, ValueOp[R]):
     Its keys are that of the value and that of what tells of writes on it; see `keys.Namespace`.
     """
 
-    numbered_by = property(attrgetter("keys"))
+    numbered_by = property(lambda op: op.keys[0])
 
     keys: tuple[str, str]
     write_id: str

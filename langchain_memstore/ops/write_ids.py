@@ -17,9 +17,13 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from typing_extensions import Self
 
 from langchain_memstore.errors import BackendError
 
@@ -43,6 +47,17 @@ def parse_write_id(write_id: str) -> tuple[str, int, int]:
         return match[1], int(match[2] or 0), 0
 
 
+class _UnderWay(weakref.ref["Numbered"]):
+    """A write that is under way; `Numbering` is told when it is no more."""
+
+    __slots__ = ("holds", "name", "number")
+
+    name: str
+    number: int
+    holds: int
+    """How often it is to be finished."""
+
+
 class Numbering:
     """Numbers the writes of a process, and knows which are under way.
 
@@ -59,48 +74,85 @@ class Numbering:
         self._lock = threading.RLock()
         self._next = 0
         """Higher than all numbers of targets of which no write is under way."""
-        self._under_way: dict[Hashable, list[Any]] = {}
-        """Of each target the next number, and the numbers under way in ascending order, with how often each is held."""
+        self._targets: dict[str, _Target] = {}
+        self._gone: deque[_UnderWay] = deque()
+        """What was never finished: its caller was interrupted."""
 
     def __len__(self) -> int:
-        return sum(len(numbers) for _, numbers in self._under_way.values())
-
-    def new(self, name: Hashable) -> str:
-        """Make the id of a write on a target, which is under way from now on."""
         with self._lock:
-            if (target := self._under_way.get(name)) is None:
-                number = floor = self._next
-                self._under_way[name] = [number + 1, {number: 1}]
-            else:
-                number, numbers = target
-                target[0] = number + 1
-                numbers[number] = 1
-                floor = next(iter(numbers))
-            return f"{self._writer}.{number}.{floor}"
+            self._sweep()
+            return sum(len(target.writes) for target in self._targets.values())
 
-    def hold(self, name: Hashable, write_id: str) -> None:
+    def new(self, op: Numbered) -> str:
+        """Make the id of a write, which is under way from now on."""
+        with self._lock:
+            if self._gone:
+                self._sweep()
+            name = op.numbered_by
+            if (target := self._targets.get(name)) is None:
+                target = self._targets[name] = _Target(self._next)
+            number = target.next
+            target.next = number + 1
+            write = _UnderWay(op, self._gone.append)
+            write.name, write.number, write.holds = name, number, 1
+            target.writes[number] = write
+            return f"{self._writer}.{number}.{target.floor}"
+
+    def hold(self, op: Numbered) -> None:
         """Have a write stay under way until it is finished once more than before."""
-        self._add(name, write_id, 1)
+        self._add(op, 1)
 
-    def finish(self, name: Hashable, write_id: str) -> None:
+    def finish(self, op: Numbered) -> None:
         """Note that a write is not sent again: its outcome is known, or of no interest any more."""
-        self._add(name, write_id, -1)
+        self._add(op, -1)
 
-    def _add(self, name: Hashable, write_id: str, holds: int) -> None:
-        if not write_id.startswith(self._writer):
-            return  # it is another process's
-        number = int(write_id.split(".")[1])
+    def floor(self, op: Numbered) -> int:
+        """Return the floor of a write's writer as it is now: of another process, which is no more, the write itself."""
+        writer, number, _ = parse_write_id(op.write_id)
         with self._lock:
-            target = self._under_way.get(name)
-            if target is None or number not in target[1]:
+            self._sweep()
+            target = self._targets.get(op.numbered_by)
+            return number if writer != self._writer or target is None else min(number, target.floor)
+
+    def _add(self, op: Numbered, holds: int) -> None:
+        if not op.write_id.startswith(self._writer):
+            return  # it is another process's
+        number = int(op.write_id.split(".")[1])
+        with self._lock:
+            target = self._targets.get(op.numbered_by)
+            if target is None or (write := target.writes.get(number)) is None:
                 return  # it was finished before
-            following, numbers = target
-            numbers[number] += holds
-            if numbers[number] <= 0:
-                del numbers[number]
-                if not numbers:
-                    del self._under_way[name]
-                    self._next = max(self._next, following)
+            write.holds += holds
+            if write.holds <= 0:
+                self._drop(write)
+
+    def _sweep(self) -> None:
+        while self._gone:
+            self._drop(self._gone.popleft())
+
+    def _drop(self, write: _UnderWay) -> None:
+        target = self._targets.get(write.name)
+        if target is None or target.writes.get(write.number) is not write:
+            return
+        del target.writes[write.number]
+        if not target.writes:
+            del self._targets[write.name]
+            self._next = max(self._next, target.next)
+
+
+class _Target:
+    """The writes on one target that are under way, by their numbers, in ascending order."""
+
+    __slots__ = ("next", "writes")
+
+    def __init__(self, start: int) -> None:
+        self.next = start
+        self.writes: dict[int, _UnderWay] = {}
+
+    @property
+    def floor(self) -> int:
+        """The lowest number."""
+        return next(iter(self.writes))
 
 
 class Write(Protocol):
@@ -129,19 +181,26 @@ class Numbered:
 
     write_id: str
     numbered_by: property
-    """What its writes are numbered by: a key, or keys."""
+    """What its writes are numbered by: a key."""
 
     def __post_init__(self) -> None:
         if not self.write_id:
-            object.__setattr__(self, "write_id", NUMBERING.new(self.numbered_by))
+            object.__setattr__(self, "write_id", NUMBERING.new(self))
 
     def hold(self) -> None:
         """Have the write stay under way until it is finished once more."""
-        NUMBERING.hold(self.numbered_by, self.write_id)
+        NUMBERING.hold(self)
 
     def finish(self) -> None:
         """Note that the write is not sent again."""
-        NUMBERING.finish(self.numbered_by, self.write_id)
+        NUMBERING.finish(self)
+
+    def at_replay(self) -> Self:
+        """Return the write with the floor of now: those before it have been replayed."""
+        writer, dot, number = self.write_id.rpartition(".")[0].partition(".")
+        if not dot:
+            return self  # of version 0.1, which knows no floor
+        return replace(self, write_id=f"{writer}.{number}.{NUMBERING.floor(self)}")  # type: ignore[type-var]
 
 
 def execute_write(execute: Callable[[W], R], op: W) -> R:

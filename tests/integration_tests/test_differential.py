@@ -156,6 +156,7 @@ class BothBackends(RuleBasedStateMachine):
         self.passed += milliseconds / 1000
         for keys in SESSIONS:
             self.admin.eval(PASS_TIME, 5, keys.meta, *set(keys.siblings()) - {keys.meta}, milliseconds)
+            self.admin.eval(PASS_TIME, 1, keys.popped, milliseconds)
 
     @invariant()
     def sessions_are_the_same(self) -> None:

@@ -113,8 +113,8 @@ def test_a_slow_write_is_done_however_many_of_its_process_come_before(server: Se
     execute(RegisterTurn(keys, TTL))
     with server.admin() as admin:
         held = admin.hgetall(keys.meta)
-    assert not [name for name in held if name.startswith(b"done:")]
-    assert len(held[f"seen:{slow.write_id.partition('.')[0]}".encode()]) < 100
+    assert not [name for name in held if name.startswith(b"result:")]
+    assert len(held[f"writer:{slow.write_id.partition('.')[0]}".encode()]) < 100
     for _ in range(2):
         with pytest.raises(BackendError, match="sent too long ago: whether it was done is not known"):
             execute(ops[2])

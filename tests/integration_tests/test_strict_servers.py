@@ -207,10 +207,10 @@ def test_a_script_on_damaged_meta_does_all_or_nothing(execute: Execute, admin: r
         writer = op.write_id.partition(".")[0]
         admin.delete(KEYS.lease)
         admin.hset(KEYS.meta, "claim", op.write_id if name == "commit" else "")
-        damage = {f"seen:{writer}": "junk"} if field == "seen" else {field: "junk"}
+        damage = {f"writer:{writer}": "junk"} if field == "seen" else {field: "junk"}
         if field == "seen of others":
-            damage = {f"seen:{number:x}": "junk" for number in range(70)}
-            admin.hdel(KEYS.meta, f"seen:{writer}")  # a new writer, for which others are forgotten
+            damage = {f"{kind}:{number:x}": "junk" for kind in ("writer", "seen") for number in range(70)}
+            admin.hdel(KEYS.meta, f"writer:{writer}")  # a new writer, for which others are forgotten
         restore = {key: admin.dump(key) for key in KEYS.siblings() if admin.exists(key)}
         admin.hset(KEYS.meta, mapping=damage)
         damaged = everything(admin)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from langchain_memstore.ops.write_ids import (
     EVERY,
     MOST_WRITERS,
     NUMBERING,
-    Numbering,
+    Numbered,
     Writer,
     Writers,
     parse_write_id,
@@ -36,6 +39,19 @@ def test_what_was_seen_is_known_with_its_result_and_nothing_else(numbers: list[i
         assert writer.gaps == sorted(writer.gaps)
 
 
+@dataclass(frozen=True)
+class Write(Numbered):
+    """A write, as far as it concerns its number."""
+
+    name: str = "target"
+    write_id: str = ""
+    numbered_by = property(attrgetter("name"))
+
+    @property
+    def parsed(self) -> tuple[str, int, int]:
+        return parse_write_id(self.write_id)
+
+
 def test_what_is_in_order_takes_no_room() -> None:
     writer = Writer()
     for number in range(1000):
@@ -46,45 +62,47 @@ def test_what_is_in_order_takes_no_room() -> None:
 @given(st.data())
 def test_a_writer_that_knows_its_outcomes_is_answered_right_and_takes_little_room(data: st.DataObject) -> None:
     """As many are under way as a caller likes; each is done, given up, or sent again, in any order."""
-    numbering, writer = Numbering(), Writer()
-    under_way: dict[str, str | None] = {}
-    given_up: list[str] = []
+    NUMBERING.restart()
+    writer = Writer()
+    under_way: list[Write] = []
+    done: dict[int, str] = {}
+    given_up: list[Write] = []
     for step in range(data.draw(st.integers(0, 40))):
         act = data.draw(st.sampled_from(["begin", "send", "finish", "late"]))
         if act == "begin":
-            under_way[numbering.new("target")] = None
+            under_way.append(Write())
         elif act == "late" and given_up:
-            _, number, _ = parse_write_id(data.draw(st.sampled_from(given_up)))
+            _, number, _ = data.draw(st.sampled_from(given_up)).parsed
             if number < writer.floor:
                 with pytest.raises(BackendError, match=LATE):
                     writer.find_result(number)
         elif under_way:
-            write_id = data.draw(st.sampled_from(list(under_way)))
-            _, number, floor = parse_write_id(write_id)
+            write = data.draw(st.sampled_from(under_way))
+            _, number, floor = write.parsed
             if act == "send":
-                assert writer.find_result(number) == under_way[write_id]
-                if under_way[write_id] is None:
+                assert writer.find_result(number) == done.get(number)
+                if number not in done:
+                    done[number] = str(step)
                     writer.record(number, floor, str(step), step)
-                    under_way[write_id] = str(step)
             else:
-                numbering.finish("target", write_id)
-                if under_way.pop(write_id) is None:
-                    given_up.append(write_id)
+                write.finish()
+                under_way.remove(write)
+                if number not in done:
+                    given_up.append(write)
         assert len(writer.gaps) <= len(under_way) + len(given_up) + 1
-        assert len(numbering) == len(under_way)
-    for write_id in list(under_way):
-        numbering.finish("target", write_id)
-    writer.record(*parse_write_id(numbering.new("target"))[1:], "", 0)
+        assert len(NUMBERING) == len(under_way)
+    for write in under_way:
+        write.finish()
+    writer.record(*Write().parsed[1:], "", 0)
     assert (writer.gaps, list(writer.results)) == ([], [writer.highest])
 
 
 def test_what_is_given_up_and_comes_after_another_is_refused() -> None:
-    numbering, writers = Numbering(), Writers()
-    late = numbering.new("target")
-    numbering.finish("target", late)
-    writers.record(numbering.new("target"), "", 0)
+    writers, late = Writers(), Write()
+    late.finish()
+    writers.record(Write().write_id, "", 0)
     with pytest.raises(BackendError, match=LATE):
-        writers.find_result(late)
+        writers.find_result(late.write_id)
 
 
 @pytest.mark.parametrize("count", [EVERY - 1, 10 * EVERY, MOST_WRITERS - 1])
@@ -130,49 +148,67 @@ def test_forms_of_ids() -> None:
 
 
 def test_the_writes_on_a_target_are_numbered_while_one_is_under_way_and_forgotten_after() -> None:
-    numbering = Numbering()
-    ids = [numbering.new("a") for _ in range(3)]
-    numbering.finish("a", ids[0])
-    ids.append(numbering.new("a"))
-    assert [parse_write_id(write_id)[1:] for write_id in ids] == [(0, 0), (1, 0), (2, 0), (3, 1)]
-    numbering.hold("a", ids[1])
-    for write_id in (*ids, *ids):  # finishing twice is finishing once, but for what is held
-        numbering.finish("b", write_id)
-        numbering.finish("a", write_id)
-    assert len(numbering) == 0 and not numbering._under_way
-    assert [parse_write_id(numbering.new(name))[1:] for name in "ab"] == [(4, 4), (4, 4)]
-    numbering.finish("a", "ab.4.4")  # another process's
-    assert len(numbering) == 2
+    writes = [Write() for _ in range(3)]
+    writes[0].finish()
+    writes.append(Write())
+    assert [write.parsed[1:] for write in writes] == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    writes[1].hold()
+    for write in (*writes, *writes):  # finishing twice is finishing once, but for what is held
+        replace(write, name="other").finish()
+        write.finish()
+    assert len(NUMBERING) == 0 and not NUMBERING._targets
+    more = [Write(name) for name in ("target", "other")]
+    assert [write.parsed[1:] for write in more] == [(4, 4), (4, 4)]
+    replace(more[0], write_id="ab.4.4").finish()  # another process's
+    assert len(NUMBERING) == 2
+
+
+def test_what_is_replayed_carries_the_floor_of_its_replay() -> None:
+    first, second = Write(), Write()
+    first.finish()
+    assert second.parsed[1:] == (1, 0) and second.at_replay().parsed[1:] == (1, 1)
+    assert replace(second, write_id="ab.7.3").at_replay().write_id == "ab.7.7"  # of a process that is no more
+    for write_id in ("ab.7", "abcdef"):
+        assert replace(second, write_id=write_id).at_replay().write_id == write_id
+
+
+def test_a_write_that_was_lost_on_the_way_is_under_way_no_more() -> None:
+    write = Write()
+    assert len(NUMBERING) == 1
+    del write
+    gc.collect()
+    assert len(NUMBERING) == 0
+    assert Write().parsed[1:] == (1, 1)
 
 
 def test_no_id_is_made_twice_for_a_target() -> None:
-    def make(_: int) -> list[tuple[int, str]]:
-        made = []
+    def make(_: int) -> list[Write]:
+        writes = []
         for number in range(500):
-            made.append((number % 12, NUMBERING.new(str(number % 12))))
+            writes.append(Write(str(number % 12)))
             if number % 5:
-                NUMBERING.finish(str(number % 12), made[-1][1])
-        return made
+                writes[-1].finish()
+        return writes
 
     with ThreadPoolExecutor(4) as threads:
-        made = [write_id for made in threads.map(make, range(4)) for write_id in made]
-    assert len({(target, *parse_write_id(write_id)[:2]) for target, write_id in made}) == 2000
-    for target, write_id in made:
-        NUMBERING.finish(str(target), write_id)
-    assert not any(str(target) in NUMBERING._under_way for target in range(12))
+        writes = [write for writes in threads.map(make, range(4)) for write in writes]
+    assert len({(write.name, *write.parsed[:2]) for write in writes}) == 2000
+    for write in writes:
+        write.finish()
+    assert not NUMBERING._targets
 
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_is_another_writer() -> None:
     def tell(say: Any) -> None:
-        say.send((NUMBERING.new("target"), len(NUMBERING)))
+        write = Write()
+        say.send((write.parsed, len(NUMBERING)))
 
-    mine = parse_write_id(NUMBERING.new("target"))
+    mine = Write()
     hear, say = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=tell, args=[say])
     process.start()
-    write_id, under_way = hear.recv()
+    (writer, number, floor), under_way = hear.recv()
     process.join(10)
-    writer, number, floor = parse_write_id(write_id)
-    assert (writer != mine[0], number, floor, under_way) == (True, 0, 0, 1)
+    assert (writer != mine.parsed[0], number, floor, under_way) == (True, 0, 0, 1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
+import itertools
+import sys
 from typing import Any
 
 import pytest
@@ -115,3 +118,34 @@ def test_nothing_is_under_way_after_an_import(store: Memstore) -> None:
     for force in (False, True):
         import_conversations(store, JsonLines(io.BytesIO(lines)), force=force)
     assert len(NUMBERING) == 0
+
+
+@pytest.mark.parametrize("act", ["append", "incr"])
+def test_nothing_is_under_way_after_an_interrupt_wherever_it_strikes(store: Memstore, act: str) -> None:
+    """Lines are counted, and one after the other is interrupted."""
+    history, kv = store.history("s"), store.kv()
+    for line in itertools.count(1):
+        lines = 0
+
+        def interrupt(frame: Any, event: str, _: Any, line: int = line) -> Any:
+            nonlocal lines
+            if event == "line" and "langchain_memstore" in frame.f_code.co_filename:
+                lines += 1
+                if lines == line:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return interrupt
+
+        sys.settrace(interrupt)
+        try:
+            history.add_messages(GREETING) if act == "append" else kv.incr("n")
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(None)
+        if len(NUMBERING):
+            gc.collect()  # what the error holds
+        assert len(NUMBERING) == 0, line
+    assert line > 30

@@ -243,7 +243,7 @@ class OutageController:
         try:
             while (op := self._next()) is not None:
                 try:
-                    result = yield ExecuteOp(store, op)
+                    result = yield ExecuteOp(store, op.at_replay())
                 except BackendClosed:
                     return
                 except _LATER as error:
