@@ -21,7 +21,7 @@ from langchain_core.messages import HumanMessage
 from langchain_memstore import Memstore
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.transfer import Restore, SessionDump
-from support.contents import dump
+from support.contents import everything
 from support.conversations import converse
 from support.servers import PASSWORD, USER, Server, every_server
 from support.waiting import wait_until
@@ -449,7 +449,7 @@ def test_the_doctor_finds_what_went_wrong_with_sessions(memstore: Run, store: Me
     admin.set("conversation:{x}", "not ours")
     admin.set(b"conversation:turns:{\xff}", 1)
     admin.set("conversation:messages:plain", "not ours")
-    before = dump(admin)
+    before = everything(admin)
     found = {name: check["sessions"] for name, check in checks(memstore).items() if check["verdict"] == "finding"}
     assert found == {
         "ttl": ["ttl"],
@@ -460,7 +460,7 @@ def test_the_doctor_finds_what_went_wrong_with_sessions(memstore: Run, store: Me
         "orphans": ["or:phan {x}"],
         "types": ["types"],
     }
-    assert dump(admin) == before
+    assert everything(admin) == before
     assert memstore("clear", "types", "--yes").returncode == 0
     assert memstore("clear", "or:phan {x}", "--yes").returncode == 0
     assert {"orphans", "types"} & {

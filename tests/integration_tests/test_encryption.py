@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from langchain_memstore import DecryptError, Memstore, RedisChatMessageHistory, RunnableWithHistory
 from langchain_memstore.keys import SessionKeys
-from support.contents import dump, everything
+from support.contents import everything
 from support.conversations import converse
 from support.servers import Server, every_server
 from support.waiting import wait_until
@@ -83,7 +83,7 @@ async def test_what_cannot_be_opened_raises_and_changes_nothing(
     good = store.history("s", max_messages=4, summarizer=lambda *_: "new", summarize="manual")
     good.set_summary("so far")
     good.add_messages(converse([[2], [1]]))
-    before, as_stored = good.snapshot(), dump(admin)
+    before, as_stored = good.snapshot(), everything(admin)
     with other_store(server, **options, summarizer=lambda *_: "lost", summarize="manual", summarize_every=1) as other:
         history = other.history("s")
         for read in (history.asnapshot, history.aget_messages, history.aget_summary):
@@ -92,11 +92,11 @@ async def test_what_cannot_be_opened_raises_and_changes_nothing(
         for call in (history.snapshot, lambda: history.search("x"), lambda: list(other.search("x"))):
             with pytest.raises(DecryptError, match="session 's'"):
                 call()
-        assert dump(admin) == as_stored
+        assert everything(admin) == as_stored
         for call in (history.compact, other.compact_due):
             with pytest.raises(DecryptError, match="session 's'"):
                 call()
-        assert dump(admin).keys() == as_stored.keys()  # the claim was given up
+        assert everything(admin).keys() == as_stored.keys()  # the claim was given up
         with pytest.raises(DecryptError, match="session 's'"):
             history.pop(2)
         with pytest.raises(DecryptError, match="session 's'"):

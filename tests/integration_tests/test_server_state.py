@@ -24,7 +24,7 @@ from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, Set
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.testing import Execute
 from langchain_memstore.window import Bounds
-from support.contents import dump
+from support.contents import everything
 from support.servers import Server, every_server
 
 KEYS = SessionKeys("conversation", "session")
@@ -198,13 +198,13 @@ UNTOUCHED = {
 def test_what_is_not_ours_is_refused(execute: Execute, admin: redis.Redis, wrong: str, name: str) -> None:
     admin.delete(getattr(KEYS, wrong.split()[0]))
     WRONG[wrong](admin)
-    before = dump(admin)
+    before = everything(admin)
     if name in UNTOUCHED[wrong]:
         execute(operations()[name])
         return
     with pytest.raises(BackendError) as caught:
         execute(operations()[name])
-    assert dump(admin) == before
+    assert everything(admin) == before
     assert "session" in str(caught.value)
     if len(wrong.split()) == 1:
         key = re.escape(getattr(KEYS, wrong))
@@ -230,14 +230,14 @@ def test_a_session_is_replaced_whatever_its_keys_hold(execute: Execute, admin: r
 @every_server
 @pytest.mark.usefixtures("session")
 def test_a_full_server_changes_nothing(execute: Execute, admin: redis.Redis) -> None:
-    before = dump(admin)
+    before = everything(admin)
     limit = admin.config_get("maxmemory")["maxmemory"]
     admin.config_set("maxmemory", 1)
     try:
         for name in ("append", "register_turn", "set_summary", "restore"):
             with pytest.raises(BackendFull, match="'session'"):
                 execute(operations()[name])
-        assert dump(admin) == before
+        assert everything(admin) == before
         assert execute(operations()["read"]).entries == [*ENTRIES, ENTRIES[0]]
         assert execute(operations()["pop"]) == [ENTRIES[0]]
         assert execute(operations()["clear"]) is True

@@ -25,9 +25,4 @@ def total(server: Server, session_id: str) -> int:
 def everything(admin: redis.Redis) -> dict[bytes, Any]:
     """Return all that a server holds, by key."""
     read = {b"list": lambda key: admin.lrange(key, 0, -1), b"hash": admin.hgetall, b"string": admin.get}
-    return {key: read[admin.type(key)](key) for key in admin.scan_iter()}
-
-
-def dump(admin: redis.Redis) -> dict[bytes, bytes]:
-    """Return all that a server holds, by key, in the server's own form."""
-    return {key: admin.dump(key) for key in admin.scan_iter()}
+    return {key: read.get(admin.type(key), admin.dump)(key) for key in admin.scan_iter()}
