@@ -122,7 +122,7 @@ class Namespace:
     def __post_init__(self) -> None:
         prefix, kind = _escape(check_name("key_prefix", self.prefix)), _escape_kind(check_name("kind", self.kind))
         object.__setattr__(self, "_head", f"{prefix}:{kind}:{{")
-        object.__setattr__(self, "_meta", f"{prefix}:meta/{kind}:{{")
+        object.__setattr__(self, "_meta", meta_key(self._head))
 
     def key(self, name: str) -> str:
         """Return the key of a value."""
@@ -132,6 +132,13 @@ class Namespace:
         """Return the key of a value, and that of what tells of writes on it; in one cluster slot."""
         tag = _escape(name)
         return f"{self._head}{tag}}}", f"{self._meta}{tag}}}"
+
+
+def meta_key(key: str) -> str:
+    """Return the key of what tells of writes on a value, given that of the value."""
+    head, brace, name = key.partition(":{")
+    prefix, _, kind = head.rpartition(":")
+    return f"{prefix}:meta/{kind}{brace}{name}"
 
 
 @dataclass(frozen=True)

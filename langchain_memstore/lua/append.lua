@@ -10,7 +10,7 @@
 --          messages lost of those that waited,turns since the last summary'
 
 local FIRST = 11 -- where the entries start
-local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'covered', 'lost', SEEN)
+local held = redis.call('HMGET', KEYS[2], 'batches', 'total', 'covered', 'lost', FIELD)
 local done = find_result(held[5])
 if done and done ~= '' then return done end
 

@@ -5,7 +5,7 @@
 --       beyond, 6 turns when it was claimed, 7 token of the claim
 -- returns 1, or 0 where the claim is no longer the session's last: it was claimed again, summarised by hand, cleared
 
-local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost', SEEN)
+local held = redis.call('HMGET', KEYS[2], 'batches', 'claim', 'summarized', 'lost', FIELD)
 local done = find_result(held[5])
 if done then return done == '1' and 1 or 0 end
 if held[2] ~= ARGV[7] then

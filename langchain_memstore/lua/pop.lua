@@ -5,30 +5,27 @@
 -- returns the entries, oldest first
 
 local MINUTE = 60000 -- milliseconds for which what was popped is kept for a repeated call, unless the session expires
-local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
+local held = redis.call('HMGET', KEYS[2], 'batches', FIELD)
 local done = find_result(held[2])
 if done == '0' then return {} end
 
--- What this writer has popped and may not know yet: pairs of a number and entries. The field of a writer is called
--- '<writer>:<milliseconds since 1970>'; what others popped over a minute ago goes with the next pop.
-local now, popped = tonumber(milliseconds()), {}
-local kept, old = redis.call('HGETALL', KEYS[6]), {}
-for i = 1, #kept, 2 do
-  local writer, at = string.match(kept[i], '^(%x+):(%d+)$')
-  if writer == WRITER then popped = cmsgpack.unpack(kept[i + 1]) end
-  if writer == WRITER or not at or now - at > MINUTE then
-    old[#old + 1] = kept[i]
-  end
-end
+-- What was popped is in a field of each pop, '<writer>.<number>'; the field 'times' lists them, with when it was.
+local mine = WRITER .. '.' .. NUMBER
+local popped = redis.call('HMGET', KEYS[6], 'times', mine)
 if done then
-  for _, pop in ipairs(popped) do
-    if pop[1] == NUMBER then return pop[2] end
-  end
+  if popped[2] then return cmsgpack.unpack(popped[2]) end
   return redis.error_reply('ERR these messages were popped before, over a minute ago')
 end
 
 local turns = turn_count()
 if not turns then return redis.error_reply('ERR the turn counter is not a number') end
+
+local now, times = tonumber(milliseconds()), {}
+for name, at in string.gmatch(popped[1] or '', '([^=]+)=(%d+);') do
+  local writer, number = string.match(name, '^(%x+)%.(%d+)$')
+  local is_known = writer == WRITER and tonumber(number) < NUMBER and OPEN ~= '' and not has(OPEN, tonumber(number))
+  times[#times + 1] = {name, at, is_known or now - at > MINUTE}
+end
 
 local taken = redis.call('RPOP', KEYS[1], ARGV[3])
 if not taken or #taken == 0 then
@@ -44,12 +41,12 @@ end
 started = math.min(started, turns)
 if started > 0 then redis.call('DECRBY', KEYS[3], started) end
 
-local unknown = {{NUMBER, entries}}
-for _, pop in ipairs(popped) do
-  if pop[1] >= FLOOR then unknown[#unknown + 1] = pop end
+local listed = {}
+for _, pop in ipairs(times) do
+  if pop[3] then redis.call('HDEL', KEYS[6], pop[1]) else listed[#listed + 1] = pop[1] .. '=' .. pop[2] .. ';' end
 end
-for _, name in ipairs(old) do redis.call('HDEL', KEYS[6], name) end
-redis.call('HSET', KEYS[6], WRITER .. ':' .. now, cmsgpack.pack(unknown))
+listed[#listed + 1] = mine .. '=' .. string.format('%d', now) .. ';'
+redis.call('HSET', KEYS[6], mine, cmsgpack.pack(entries), 'times', table.concat(listed))
 redis.call('PEXPIREAT', KEYS[6], now + math.min(MINUTE, tonumber(ARGV[2]) or MINUTE))
 commit(held[1], '1', false, 'epoch', ARGV[1])
 return entries

@@ -3,7 +3,7 @@
 -- KEYS, ARGV  see common.lua
 -- returns 'turns'
 
-local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
+local held = redis.call('HMGET', KEYS[2], 'batches', FIELD)
 local done = find_result(held[2])
 if done then return done ~= '' and done or redis.call('GET', KEYS[3]) or '0' end
 

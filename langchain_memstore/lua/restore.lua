@@ -9,7 +9,7 @@
 --         and was made of the same) or exists
 
 local FIRST = 15 -- where the entries start
-local held = redis.call('HMGET', KEYS[2], 'batches', 'origin', SEEN)
+local held = redis.call('HMGET', KEYS[2], 'batches', 'origin', FIELD)
 local done = find_result(held[3])
 if done then return done ~= '' and done or 'same,0,0' end
 

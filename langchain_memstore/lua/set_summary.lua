@@ -3,7 +3,7 @@
 -- KEYS  see common.lua
 -- ARGV  3 the summary ('': remove it)
 
-local held = redis.call('HMGET', KEYS[2], 'batches', SEEN)
+local held = redis.call('HMGET', KEYS[2], 'batches', FIELD)
 if find_result(held[2]) then return end
 local old = redis.call('GET', KEYS[4]) -- refuses a key of another type, which SET would overwrite
 

@@ -6,7 +6,7 @@ local MINUTE = 60000 -- milliseconds
 
 -- Find what an earlier call with this write id did; nil where there was none.
 local function find_done()
-  return find_result(redis.call('HGET', KEYS[2], SEEN))
+  return find_result(redis.call('HGET', KEYS[2], FIELD))
 end
 
 local function remember(time)

@@ -1,69 +1,99 @@
 -- How a write is done once for each write id; sessions and values share it. Every such script takes
 -- KEYS  2 the hash that tells of writes: `meta` of the session, or of the value
--- ARGV  1 write id: '<writer>.<number>.<floor>', of which the floor is the lowest number whose outcome the writer does
---       not know yet; those of version 0.1 have no floor, or no number, which is 0 then
+-- ARGV  1 write id: '<writer>.<number>.<open>', of which the last are the lower numbers that are under way too, as in
+--       '17-18,20', '-' where there are none; those of version 0.1 have no open numbers, or no number, which is 0 then
 -- Python half: ops/write_ids.py
 --
 -- Of each writer the hash holds
---   writer:<writer>           '<milliseconds since 1970>:<highest number>:<floor>', then ',<first>-<last>' of each gap,
---                             which is a request under way, then '=<result of the highest>'
---   result:<writer>.<number>  the result of each other write from the floor on
--- A number below the floor that comes yet is refused: its writer has given it up. The fields of writers of version 0.1
--- are called seen:<writer>; that version forgets them by rules of its own.
+--   writer:<writer>           '<milliseconds since 1970>:<highest number>:<open numbers below>:<gaps>=<its result>'; a
+--                             gap is an open number that was not seen yet
+--   result:<writer>.<number>  the result of each open number that was seen
+-- A lower number that is not open is refused when it comes: its writer has given it up. Fields seen:<writer> are of
+-- version 0.1, which forgets them by rules of its own.
 
 local DAY, EVERY, MOST_WRITERS = 86400000, 64, 1024
-local WRITER, NUMBER, FLOOR = string.match(ARGV[1], '^(%x+)%.?(%d*)%.?(%d*)$')
-local SEEN = (FLOOR ~= '' and 'writer:' or 'seen:') .. (WRITER or '')
-local RESULT = 'result:' .. (WRITER or '') .. '.'
-NUMBER, FLOOR = tonumber(NUMBER) or 0, tonumber(FLOOR) or 0
+local WRITER, NUMBER, OPEN = string.match(ARGV[1], '^(%x+)%.?(%d*)%.?([%d,%-]*)$')
+local FIELD, RESULT = 'writer:' .. (WRITER or ''), 'result:' .. (WRITER or '') .. '.'
+NUMBER = tonumber(NUMBER) or 0
 
--- What the field of the writer says; find_result parses it.
-local highest, floor, gaps, last = -1, 0, '', nil
+-- What the field of the writer says; find_result reads it.
+local highest, open, gaps, last = -1, '', '', nil
 
 local function milliseconds()
   local now = redis.call('TIME')
   return string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000)) -- a number would be written out at each use
 end
 
--- The result of an earlier call with this write id, empty where it is not known any more; nil where there was none.
-local function find_result(seen)
-  if not WRITER then error('this is no write id', 0) end
-  if not seen then return nil end
-  highest, floor, gaps, last = string.match(seen, '^%d+:(%d+):?(%d*)([,%d%-]*)(.*)$')
-  if not highest or last ~= '' and string.sub(last, 1, 1) ~= '=' then
-    error('what is held of a writer is not of this package', 0)
+-- Numbers in ascending order, as runs of a first and a last one.
+local function runs_of(text)
+  local runs = {}
+  for first, dash, final in string.gmatch(text, '(%d+)(%-?)(%d*)') do
+    first = tonumber(first)
+    runs[#runs + 1] = {first, dash == '-' and tonumber(final) or first}
   end
-  highest, floor, last = tonumber(highest), tonumber(floor) or 0, string.sub(last, 2)
+  return runs
+end
+
+local function text_of(runs)
+  local texts = {}
+  for i, run in ipairs(runs) do
+    texts[i] = run[1] == run[2] and string.format('%d', run[1]) or string.format('%d-%d', run[1], run[2])
+  end
+  return table.concat(texts, ',')
+end
+
+-- The numbers that are among some, and among others; or those that are not.
+local function among(some, others, wanted)
+  local runs, i = {}, 1
+  local function add(first, final)
+    if first <= final then runs[#runs + 1] = {first, final} end
+  end
+  for _, run in ipairs(some) do
+    local first = run[1]
+    while others[i] and others[i][2] < first do i = i + 1 end
+    local j = i
+    while others[j] and others[j][1] <= run[2] do
+      if wanted then
+        add(math.max(first, others[j][1]), math.min(run[2], others[j][2]))
+      else
+        add(first, others[j][1] - 1)
+      end
+      first = others[j][2] + 1
+      j = j + 1
+    end
+    if not wanted then add(first, run[2]) end
+  end
+  return runs
+end
+
+local function has(text, number)
+  for first, dash, final in string.gmatch(text, '(%d+)(%-?)(%d*)') do
+    if number >= tonumber(first) and number <= tonumber(dash == '-' and final or first) then return true end
+  end
+  return false
+end
+
+-- Whether version 0.1 has seen this write: '<milliseconds since 1970>:<highest number>', then ',<gap>' of each.
+local function was_seen_before(seen)
+  local top, holes = string.match(seen or '', '^%d+:(%d+)([,%d%-]*)$')
+  return top and NUMBER <= tonumber(top) and not has(holes, NUMBER)
+end
+
+-- The result of an earlier call with this write id, empty where it is not known any more; nil where there was none.
+local function find_result(held)
+  if not WRITER then error('this is no write id', 0) end
+  if OPEN == '' and was_seen_before(redis.call('HGET', KEYS[2], 'seen:' .. WRITER)) then return '' end
+  if not held then return nil end
+  highest, open, gaps, last = string.match(held, '^%d+:(%d+):([%d,%-]*):([%d,%-]*)=(.*)$')
+  if not highest then error('what is held of a writer is not of this package', 0) end
+  highest = tonumber(highest)
   if NUMBER > highest then return nil end
   if NUMBER == highest then return last end
   local done = redis.call('HGET', KEYS[2], RESULT .. NUMBER)
   if done then return done end
-  if NUMBER < floor then error('this write was sent too long ago: whether it was done is not known', 0) end
-  for first, final in string.gmatch(gaps, ',(%d+)%-(%d+)') do
-    if NUMBER >= tonumber(first) and NUMBER <= tonumber(final) then return nil end
-  end
-  return ''
-end
-
--- Forget the results of the writes of this writer that are below a floor, which are those of no gap.
-local function forget_results(below, runs)
-  local names, number = {}, floor
-  local function forget(before)
-    for each = number, before - 1 do
-      names[#names + 1] = RESULT .. each
-      if #names == 1000 then
-        redis.call('HDEL', KEYS[2], unpack(names))
-        names = {}
-      end
-    end
-  end
-  for _, run in ipairs(runs) do
-    if run[1] >= below then break end
-    forget(run[1])
-    number = run[2] + 1
-  end
-  forget(below)
-  if #names > 0 then redis.call('HDEL', KEYS[2], unpack(names)) end
+  if has(gaps, NUMBER) then return nil end
+  if has(open, NUMBER) then return '' end
+  error('this write was sent too long ago: whether it was done is not known', 0)
 end
 
 -- Forget the writers whose last write was a day ago, and where there are too many, all but those that wrote last.
@@ -86,40 +116,42 @@ local function forget_writers(now)
   end
 end
 
--- Keep that this write was done, with its result, and the given fields.
-local function record(result, now, ...)
-  local runs, new_floor = '', math.max(floor, FLOOR)
-  local function add(first, final) -- a gap, as far as it is not below the floor
-    if first < new_floor then first = new_floor end
-    if first <= final then runs = string.format('%s,%d-%d', runs, first, final) end
+local function forget_results(runs)
+  for _, run in ipairs(runs) do
+    for number = run[1], run[2] do redis.call('HDEL', KEYS[2], RESULT .. number) end
   end
-  if highest < 0 then forget_writers(tonumber(now)) end
-  local known = math.min(new_floor, highest) -- below it, the writer knows all results
-  if gaps ~= '' or NUMBER < highest or floor < known then
-    local held = {}
-    for first, final in string.gmatch(gaps, ',(%d+)%-(%d+)') do held[#held + 1] = {tonumber(first), tonumber(final)} end
-    if floor < known then forget_results(known, held) end
-    for _, run in ipairs(held) do
-      if NUMBER >= run[1] and NUMBER <= run[2] then
-        add(run[1], NUMBER - 1)
-        add(NUMBER + 1, run[2])
-      else
-        add(run[1], run[2])
-      end
-    end
-  end
-  if NUMBER > highest then
-    add(highest + 1, NUMBER - 1)
-    if highest >= new_floor then redis.call('HSET', KEYS[2], RESULT .. highest, last) end
-    highest, last = NUMBER, result
-  else
-    redis.call('HSET', KEYS[2], RESULT .. NUMBER, result)
-  end
-  redis.call('HSET', KEYS[2], SEEN, string.format('%s:%d:%d%s=%s', now, highest, new_floor, runs, last), ...)
 end
 
--- Keep that a write was done that has changed nothing. A server that is out of memory need not: the number stays a gap
--- until the writer's floor has passed it.
+-- Keep that this write was done, with its result, and the given fields.
+local function record(result, now, ...)
+  if highest < 0 then forget_writers(tonumber(now)) end
+  if NUMBER > highest and OPEN == '-' and open == '' then -- nothing else is under way, nor was
+    redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d::=%s', now, NUMBER, result), ...)
+    return
+  end
+  local held_open, held_gaps = runs_of(open), runs_of(gaps)
+  local held_results = among(held_open, held_gaps, false)
+  local now_open = OPEN == '' and NUMBER > 0 and {{0, NUMBER - 1}} or runs_of(OPEN)
+  if NUMBER > highest then
+    if highest < NUMBER - 1 then held_gaps[#held_gaps + 1] = {highest + 1, NUMBER - 1} end
+    if highest >= 0 then held_open[#held_open + 1] = {highest, highest} end
+    if highest < NUMBER - 1 then held_open[#held_open + 1] = {highest + 1, NUMBER - 1} end
+    if highest >= 0 and #among({{highest, highest}}, now_open, true) > 0 then
+      redis.call('HSET', KEYS[2], RESULT .. highest, last)
+    end
+    highest, last = NUMBER, result
+  else -- what it knows is of numbers below it
+    now_open[#now_open + 1] = {NUMBER, highest}
+    held_gaps = among(held_gaps, {{NUMBER, NUMBER}}, false)
+    redis.call('HSET', KEYS[2], RESULT .. NUMBER, result)
+  end
+  forget_results(among(held_results, now_open, false))
+  open, gaps = text_of(among(held_open, now_open, true)), text_of(among(held_gaps, now_open, true))
+  redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d:%s:%s=%s', now, highest, open, gaps, last), ...)
+end
+
+-- Keep that a write was done that has changed nothing. A server that is out of memory need not: it may be done again, or
+-- is refused once its writer knows the outcome.
 local function record_unchanged(result)
   local recorded, refusal = pcall(record, result, milliseconds())
   if recorded then return end

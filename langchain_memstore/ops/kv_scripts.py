@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from langchain_memstore.errors import BackendError
+from langchain_memstore.keys import meta_key
 from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
 from langchain_memstore.ops.kv import ValueOp, expiry
 from langchain_memstore.ops.state import LocalState, Value
@@ -30,6 +31,12 @@ class ValueScript(Numbered, ValueOp[R]):
 
     keys: tuple[str, str]
     write_id: str
+
+    @override
+    def __post_init__(self) -> None:
+        if ":done/" in self.keys[1]:  # perhaps out of a journal of version 0.1, which keeps something else there
+            object.__setattr__(self, "keys", (self.keys[0], meta_key(self.keys[0])))
+        super().__post_init__()
 
     @property
     @override

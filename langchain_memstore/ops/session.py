@@ -14,7 +14,7 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Argument, Command, InOutage, MirrorEffect, Op, R, Script
 from langchain_memstore.ops.state import LocalState, Popped, Session
-from langchain_memstore.ops.write_ids import Numbered
+from langchain_memstore.ops.write_ids import Numbered, WriteId, has
 from langchain_memstore.window import Bounds, bounded_start
 
 MINUTE = 60_000  # milliseconds for which popped messages are kept for a repeated call, as in lua/pop.lua
@@ -210,10 +210,10 @@ class Pop(SessionScript[list[bytes]]):
     def apply(self, session: Session, now: int) -> list[bytes]:
         if (done := session.writers.find_result(self.write_id)) == "0":
             return []
-        session.popped = [pop for pop in session.popped if pop.until > now]
+        writer, number, now_open = WriteId.parse(self.write_id)
         if done is not None:
             for pop in session.popped:
-                if pop.write_id == self.write_id:
+                if (pop.writer, pop.number) == (writer, number) and pop.until > now:
                     return pop.entries.copy()
             raise BackendError("these messages were popped before, over a minute ago")
         taken = session.messages[-self.count :]
@@ -224,7 +224,12 @@ class Pop(SessionScript[list[bytes]]):
         started = sum(entry.startswith(self.turn_starts) for entry in taken)
         session.turns = max(0, session.turns - started)
         session.epoch = self.write_id
-        session.popped.append(Popped(self.write_id, taken, now + MINUTE))
+        session.popped = [
+            pop
+            for pop in session.popped
+            if pop.until > now and (pop.writer != writer or pop.number > number or has(now_open, pop.number))
+        ]
+        session.popped.append(Popped(writer, number, taken, now + MINUTE))
         session.commit(self.write_id, "1", self.ttl, now)
         return taken.copy()
 

@@ -107,7 +107,8 @@ class Expiring(Generic[K, V]):
 class Popped(NamedTuple):
     """Entries that were popped, for a repeated call."""
 
-    write_id: str
+    writer: str
+    number: int
     entries: list[bytes]
     until: int
     """When they are forgotten, in milliseconds since 1970."""

@@ -1,15 +1,15 @@
 """The ids by which a store knows a write that is sent again.
 
-A process is a writer, and numbers its writes on a session or value. Each carries its number, and the writer's floor:
-the lowest number whose outcome the writer does not know yet.
+A process is a writer, and numbers its writes on a session or value. Each carries its number, and those of the lower
+ones that are open: they are under way too, so that the writer does not know what becomes of them.
 
-    5a1b….17.17    the 17th write; the writer knows what became of all before it
-    5a1b….18.17    sent while 17 is under way
-    5a1b….19.18    17 is done, or was given up: should it come yet, it is refused
+    5a1b….17.-         the 17th write; the writer knows what became of all before it
+    5a1b….18.17        sent while 17 is under way
+    5a1b….21.17-18,20  19 is done, or was given up: should it come yet, it is refused
 
-What is written to keeps of each writer the highest number, the floor, and the gaps between, which are requests under
-way; and the results from the floor on. So a write that is sent again is known however late it comes, whatever was
-written meanwhile, and what is kept is bounded by the requests under way.
+What is written to keeps of each writer the highest number, the open ones, which of them were seen, and their results.
+So a write that is sent again is known however late it comes, whatever was written meanwhile, and what is kept is
+bounded by the writes under way.
 """
 
 from __future__ import annotations
@@ -19,43 +19,110 @@ import re
 import threading
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from typing_extensions import Self
 
 from langchain_memstore.errors import BackendError
 
 DAY, EVERY, MOST_WRITERS = 86_400_000, 64, 1024  # as in lua/writes.lua
+MOST_RUNS = 16  # of open numbers that a write id tells apart
 
-_SHORT_FORM = re.compile(r"([0-9a-f]+)(?:\.([0-9]+))?")  # of version 0.1; without a number it is number 0
+Runs = list[tuple[int, int]]
+"""Numbers in ascending order, as runs of a first and a last one."""
+
+_FORM = re.compile(r"([0-9a-f]+)(?:\.([0-9]+)(?:\.([0-9,-]+))?)?")
 
 
-def parse_write_id(write_id: str) -> tuple[str, int, int]:
-    """Read the writer, the number and the floor out of a write id.
+class WriteId(NamedTuple):
+    """What a write id says."""
 
-    Raises:
-        BackendError: It is none.
-    """
-    try:
-        writer, number, floor = write_id.split(".")
-        return writer, int(number), int(floor)
-    except ValueError:
-        if (match := _SHORT_FORM.fullmatch(write_id)) is None:
-            raise BackendError("this is no write id") from None
-        return match[1], int(match[2] or 0), 0
+    writer: str
+    number: int
+    open: Runs
+    """The lower numbers that are under way too."""
+
+    @classmethod
+    def parse(cls, write_id: str) -> WriteId:
+        """Read a write id. In those of version 0.1 all lower numbers are open; or there is no number, which is 0 then.
+
+        Raises:
+            BackendError: It is none.
+        """
+        if (match := _FORM.fullmatch(write_id)) is None:
+            raise BackendError("this is no write id")
+        writer, number, runs = match[1], int(match[2] or 0), match[3]
+        if runs == "-":
+            return cls(writer, number, [])
+        if runs is None:
+            return cls(writer, number, [(0, number - 1)] if number else [])
+        firsts_and_lasts = (run.partition("-")[::2] for run in runs.split(","))
+        return cls(writer, number, [(int(first), int(last or first)) for first, last in firsts_and_lasts])
+
+
+def among(some: Runs, others: Runs, wanted: bool = True) -> Runs:
+    """Return the numbers that are among some, and among others; or those that are not."""
+    found: Runs = []
+    for first, last in some:
+        for start, end in others:
+            if end < first or start > last:
+                continue
+            if wanted:
+                found.append((max(first, start), min(last, end)))
+            elif first < start:
+                found.append((first, start - 1))
+            first = end + 1
+        if not wanted and first <= last:
+            found.append((first, last))
+    return found
+
+
+def has(runs: Runs, number: int) -> bool:
+    """Tell whether a number is in one of the runs."""
+    return any(first <= number <= last for first, last in runs)
 
 
 class _UnderWay(weakref.ref["Numbered"]):
     """A write that is under way; `Numbering` is told when it is no more."""
 
-    __slots__ = ("holds", "name", "number")
+    __slots__ = ("holds", "number", "target")
 
-    name: str
+    target: Hashable
     number: int
     holds: int
     """How often it is to be finished."""
+
+
+class _Target:
+    """The writes on one target that are under way, by their numbers, in ascending order."""
+
+    __slots__ = ("next", "writes")
+
+    def __init__(self, start: int) -> None:
+        self.next = start
+        self.writes: dict[int, _UnderWay] = {}
+
+    def open_below(self, number: int) -> str:
+        """Return what the id of a write says of the lower numbers that are under way."""
+        writes = self.writes
+        if not writes or (first := next(iter(writes))) >= number:
+            return "-"
+        if first + len(writes) == number + (number in writes):  # which is nearly always so
+            return str(first) if first == number - 1 else f"{first}-{number - 1}"
+        runs: list[list[int]] = []
+        for each in writes:
+            if each >= number:
+                break
+            if runs and runs[-1][1] == each - 1:
+                runs[-1][1] = each
+            elif len(runs) == MOST_RUNS:
+                runs[-1][1] = number - 1  # more than are
+                break
+            else:
+                runs.append([each, each])
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 class Numbering:
@@ -72,9 +139,10 @@ class Numbering:
         """Begin as another writer, as a fork has to."""
         self._writer = os.urandom(8).hex()
         self._lock = threading.RLock()
+        self._is_busy = False
         self._next = 0
         """Higher than all numbers of targets of which no write is under way."""
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[Hashable, _Target] = {}
         self._gone: deque[_UnderWay] = deque()
         """What was never finished: its caller was interrupted."""
 
@@ -86,73 +154,84 @@ class Numbering:
     def new(self, op: Numbered) -> str:
         """Make the id of a write, which is under way from now on."""
         with self._lock:
-            if self._gone:
-                self._sweep()
-            name = op.numbered_by
-            if (target := self._targets.get(name)) is None:
-                target = self._targets[name] = _Target(self._next)
-            number = target.next
-            target.next = number + 1
-            write = _UnderWay(op, self._gone.append)
-            write.name, write.number, write.holds = name, number, 1
-            target.writes[number] = write
-            return f"{self._writer}.{number}.{target.floor}"
+            if self._is_busy:  # a signal handler, or a finalizer, that has struck in here: another writer
+                return f"{new_token()}.0.-"
+            try:
+                self._is_busy = True
+                if self._gone:
+                    self._sweep()
+                name = op.numbered_by
+                if (target := self._targets.get(name)) is None:
+                    target = self._targets[name] = _Target(self._next)
+                number = target.next
+                target.next = number + 1
+                write_id = f"{self._writer}.{number}.{target.open_below(number)}"
+                target.writes[number] = _under_way(op, name, number, self._gone)
+                return write_id
+            finally:
+                self._is_busy = False
 
     def hold(self, op: Numbered) -> None:
-        """Have a write stay under way until it is finished once more than before."""
-        self._add(op, 1)
+        """Have a write stay under way until it is finished once more than before: it waits in a journal.
+
+        A journal may have been left by another process, or by this one before; then the write is under way again.
+        """
+        number = WriteId.parse(op.write_id).number
+        name = self._name(op)
+        with self._lock:
+            if (target := self._targets.get(name)) is None:
+                target = self._targets[name] = _Target(self._next)
+            write = target.writes.get(number)
+            if write is not None and write() is op:
+                write.holds += 1
+                return
+            is_last = write is not None or not target.writes or number > next(reversed(target.writes))
+            target.writes[number] = _under_way(op, name, number, self._gone)
+            target.next = max(target.next, number + 1)
+            if not is_last:
+                target.writes = dict(sorted(target.writes.items()))
 
     def finish(self, op: Numbered) -> None:
         """Note that a write is not sent again: its outcome is known, or of no interest any more."""
-        self._add(op, -1)
-
-    def floor(self, op: Numbered) -> int:
-        """Return the floor of a write's writer as it is now: of another process, which is no more, the write itself."""
-        writer, number, _ = parse_write_id(op.write_id)
+        number = int(op.write_id.split(".")[1]) if "." in op.write_id else 0
         with self._lock:
-            self._sweep()
-            target = self._targets.get(op.numbered_by)
-            return number if writer != self._writer or target is None else min(number, target.floor)
-
-    def _add(self, op: Numbered, holds: int) -> None:
-        if not op.write_id.startswith(self._writer):
-            return  # it is another process's
-        number = int(op.write_id.split(".")[1])
-        with self._lock:
-            target = self._targets.get(op.numbered_by)
+            target = self._targets.get(self._name(op))
             if target is None or (write := target.writes.get(number)) is None:
                 return  # it was finished before
-            write.holds += holds
+            write.holds -= 1
             if write.holds <= 0:
                 self._drop(write)
+
+    def at_replay(self, op: Numbered) -> str:
+        """Return the id of a write that has waited, with what is open now."""
+        writer, number, _ = WriteId.parse(op.write_id)
+        with self._lock:
+            self._sweep()
+            target = self._targets.get(self._name(op))
+            return op.write_id if target is None else f"{writer}.{number}.{target.open_below(number)}"
+
+    def _name(self, op: Numbered) -> Hashable:
+        writer = op.write_id.partition(".")[0]
+        return op.numbered_by if writer == self._writer else (op.numbered_by, writer)
 
     def _sweep(self) -> None:
         while self._gone:
             self._drop(self._gone.popleft())
 
     def _drop(self, write: _UnderWay) -> None:
-        target = self._targets.get(write.name)
+        target = self._targets.get(write.target)
         if target is None or target.writes.get(write.number) is not write:
             return
         del target.writes[write.number]
         if not target.writes:
-            del self._targets[write.name]
+            self._targets.pop(write.target, None)
             self._next = max(self._next, target.next)
 
 
-class _Target:
-    """The writes on one target that are under way, by their numbers, in ascending order."""
-
-    __slots__ = ("next", "writes")
-
-    def __init__(self, start: int) -> None:
-        self.next = start
-        self.writes: dict[int, _UnderWay] = {}
-
-    @property
-    def floor(self) -> int:
-        """The lowest number."""
-        return next(iter(self.writes))
+def _under_way(op: Numbered, target: Hashable, number: int, gone: deque[_UnderWay]) -> _UnderWay:
+    write = _UnderWay(op, gone.append)
+    write.target, write.number, write.holds = target, number, 1
+    return write
 
 
 class Write(Protocol):
@@ -196,11 +275,8 @@ class Numbered:
         NUMBERING.finish(self)
 
     def at_replay(self) -> Self:
-        """Return the write with the floor of now: those before it have been replayed."""
-        writer, dot, number = self.write_id.rpartition(".")[0].partition(".")
-        if not dot:
-            return self  # of version 0.1, which knows no floor
-        return replace(self, write_id=f"{writer}.{number}.{NUMBERING.floor(self)}")  # type: ignore[type-var]
+        """Return the write as it is to be sent now, when it has waited in a journal."""
+        return replace(self, write_id=NUMBERING.at_replay(self))  # type: ignore[type-var]
 
 
 def execute_write(execute: Callable[[W], R], op: W) -> R:
@@ -237,45 +313,46 @@ class Writer:
     """When it wrote last, in milliseconds since 1970."""
     highest: int = -1
     """The highest number seen."""
-    floor: int = 0
-    """The lowest number whose outcome it did not know."""
-    gaps: list[tuple[int, int]] = field(default_factory=list)
-    """The first and the last number of each run from the floor on that was not seen, in ascending order."""
+    open: Runs = field(default_factory=list)
+    """The lower numbers that were under way then."""
+    gaps: Runs = field(default_factory=list)
+    """Those of them that were not seen."""
     results: dict[int, str] = field(default_factory=dict)
-    """By the number, what the writes from the floor on have led to."""
+    """By the number, what the highest write and the open ones have led to."""
 
     def find_result(self, number: int) -> str | None:
         """Return the result of a write; empty where it is not known any more, None where there was no such write.
 
         Raises:
-            BackendError: The number is below the floor.
+            BackendError: It is not open any more.
         """
+        if number > self.highest or has(self.gaps, number):
+            return None
         if (result := self.results.get(number)) is not None:
             return result
-        if number > self.highest:
-            return None
-        if number < self.floor:
-            raise BackendError("this write was sent too long ago: whether it was done is not known")
-        return None if any(first <= number <= last for first, last in self.gaps) else ""
+        if has(self.open, number):
+            return ""
+        raise BackendError("this write was sent too long ago: whether it was done is not known")
 
-    def record(self, number: int, floor: int, result: str, now: int) -> None:
+    def record(self, number: int, now_open: Runs, result: str, now: int) -> None:
         """Keep that a write was done."""
         self.at = now
-        if floor > self.highest:  # the writer knows what became of all others
-            self.highest, self.floor, self.results = number, floor, {number: result}
-            self.gaps = [(floor, number - 1)] if floor < number else []
+        if number > self.highest and not now_open and not self.open:  # nothing else is under way, nor was
+            self.highest, self.results = number, {number: result}
             return
-        gaps: list[tuple[int, int]] = []
-        for first, last in (*self.gaps, (self.highest + 1, number - 1)):
-            if first <= number <= last:
-                gaps += (first, number - 1), (number + 1, last)
-            else:
-                gaps.append((first, last))
-        self.highest, self.floor = max(self.highest, number), max(self.floor, floor)
-        self.gaps = [(max(first, self.floor), last) for first, last in gaps if max(first, self.floor) <= last]
+        held_open, held_gaps = self.open, self.gaps
+        if number > self.highest:
+            between = [(self.highest + 1, number - 1)] if self.highest < number - 1 else []
+            held_open = [*held_open, *([(self.highest, self.highest)] if self.highest >= 0 else []), *between]
+            held_gaps = [*held_gaps, *between]
+            self.highest = number
+        else:  # what it knows is of numbers below it
+            now_open = [*now_open, (number, self.highest)]
+            held_gaps = among(held_gaps, [(number, number)], wanted=False)
+        self.open, self.gaps = among(held_open, now_open), among(held_gaps, now_open)
         self.results[number] = result
-        if len(self.results) > 1:
-            self.results = {each: self.results[each] for each in self.results if each >= self.floor}
+        for each in [each for each in self.results if each < self.highest and not has(self.open, each)]:
+            del self.results[each]
 
 
 class Writers:
@@ -286,18 +363,18 @@ class Writers:
 
     def find_result(self, write_id: str) -> str | None:
         """Return the result of a write; see `Writer.find_result`."""
-        name, number, _ = parse_write_id(write_id)
+        name, number, _ = WriteId.parse(write_id)
         writer = self._writers.get(name)
         return None if writer is None else writer.find_result(number)
 
     def record(self, write_id: str, result: str, now: int) -> None:
         """Keep that a write was done; the time is in milliseconds since 1970."""
-        name, number, floor = parse_write_id(write_id)
+        name, number, now_open = WriteId.parse(write_id)
         if (writer := self._writers.get(name)) is None:
             if self._writers and len(self._writers) % EVERY == 0:
                 self._forget(now)
             writer = self._writers[name] = Writer()
-        writer.record(number, floor, result, now)
+        writer.record(number, now_open, result, now)
 
     def _forget(self, now: int) -> None:
         """Forget the writers whose last write was a day ago, and where there are too many, all but the last ones."""

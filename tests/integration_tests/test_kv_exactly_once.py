@@ -129,7 +129,7 @@ def test_a_lost_reply_is_told_however_many_calls_come_between(family_server: Ser
         assert first[:4] == [1, True, True, False]
         for number in range(300):
             others: list[Op[Any]] = [
-                Increment(counter, 1, HOUR, f"{number:x}.0.0"),
+                Increment(counter, 1, HOUR, f"{number:x}.0.-"),
                 Increment(counter, 1, HOUR),
                 Hit(limit, 3000, 60),
                 GiveUp(lock, "another"),
@@ -148,7 +148,7 @@ def test_what_tells_of_writes_on_a_value_is_bounded(family_server: Server) -> No
     counter = SPACE.keys("counter")
     with closing(RedisBackend(Connections.of_url(family_server.url))) as backend, family_server.admin() as admin:
         for number in range(2 * MOST_WRITERS):
-            backend.execute(Increment(counter, 1, HOUR, f"{number:x}.0.0"))
+            backend.execute(Increment(counter, 1, HOUR, f"{number:x}.0.-"))
         assert admin.hlen(counter[1]) < MOST_WRITERS + EVERY
         assert HOUR - 60_000 < admin.pttl(counter[1]) <= HOUR
         admin.delete(counter[1])

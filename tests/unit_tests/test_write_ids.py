@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -18,12 +19,16 @@ from langchain_memstore.errors import BackendError
 from langchain_memstore.ops.write_ids import (
     DAY,
     EVERY,
+    MOST_RUNS,
     MOST_WRITERS,
     NUMBERING,
     Numbered,
+    Runs,
+    WriteId,
     Writer,
     Writers,
-    parse_write_id,
+    among,
+    has,
 )
 
 LATE = "sent too long ago: whether it was done is not known"
@@ -33,7 +38,7 @@ LATE = "sent too long ago: whether it was done is not known"
 def test_what_was_seen_is_known_with_its_result_and_nothing_else(numbers: list[int]) -> None:
     writer = Writer()
     for at, number in enumerate(numbers, 1):
-        writer.record(number, 0, str(number), at)
+        writer.record(number, [(0, number - 1)] if number else [], str(number), at)
         found = [writer.find_result(each) for each in range(70)]
         assert found == [str(each) if each in numbers[:at] else None for each in range(70)]
         assert writer.gaps == sorted(writer.gaps)
@@ -48,15 +53,15 @@ class Write(Numbered):
     numbered_by = property(attrgetter("name"))
 
     @property
-    def parsed(self) -> tuple[str, int, int]:
-        return parse_write_id(self.write_id)
+    def parsed(self) -> WriteId:
+        return WriteId.parse(self.write_id)
 
 
 def test_what_is_in_order_takes_no_room() -> None:
     writer = Writer()
     for number in range(1000):
-        writer.record(number, number, "", number)
-    assert writer == Writer(999, 999, 999, [], {999: ""})
+        writer.record(number, [], "", number)
+    assert writer == Writer(999, 999, [], [], {999: ""})
 
 
 @given(st.data())
@@ -73,28 +78,57 @@ def test_a_writer_that_knows_its_outcomes_is_answered_right_and_takes_little_roo
             under_way.append(Write())
         elif act == "late" and given_up:
             _, number, _ = data.draw(st.sampled_from(given_up)).parsed
-            if number < writer.floor:
+            if number < writer.highest and not has(writer.open, number):
                 with pytest.raises(BackendError, match=LATE):
                     writer.find_result(number)
         elif under_way:
             write = data.draw(st.sampled_from(under_way))
-            _, number, floor = write.parsed
+            _, number, now_open = write.parsed
             if act == "send":
                 assert writer.find_result(number) == done.get(number)
                 if number not in done:
                     done[number] = str(step)
-                    writer.record(number, floor, str(step), step)
+                    writer.record(number, now_open, str(step), step)
             else:
                 write.finish()
                 under_way.remove(write)
                 if number not in done:
                     given_up.append(write)
-        assert len(writer.gaps) <= len(under_way) + len(given_up) + 1
         assert len(NUMBERING) == len(under_way)
-    for write in under_way:
+    last = Write()
+    writer.record(*last.parsed[1:], "", 0)
+    assert {number for first, final in writer.open for number in range(first, final + 1)} <= {
+        write.parsed.number for write in under_way
+    }
+    assert set(writer.results) <= {write.parsed.number for write in (*under_way, last)}
+    assert all(writer.find_result(write.parsed.number) == done.get(write.parsed.number) for write in under_way)
+    for write in (*under_way, last):
         write.finish()
     writer.record(*Write().parsed[1:], "", 0)
-    assert (writer.gaps, list(writer.results)) == ([], [writer.highest])
+    assert (writer.open, writer.gaps, list(writer.results)) == ([], [], [writer.highest])
+
+
+runs = st.sets(st.integers(0, 30)).map(lambda numbers: [(number, number) for number in sorted(numbers)])
+
+
+@given(runs, runs, st.booleans())
+def test_runs_of_numbers(some: Runs, others: Runs, wanted: bool) -> None:
+    numbers = [first for first, _ in some]
+    found = among(merged(some), merged(others), wanted)
+    assert found == sorted(found)
+    assert [each for first, last in found for each in range(first, last + 1)] == [
+        each for each in numbers if ((each, each) in others) is wanted
+    ]
+
+
+def merged(some: Runs) -> Runs:
+    found: Runs = []
+    for first, last in some:
+        if found and found[-1][1] == first - 1:
+            found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return found
 
 
 def test_what_is_given_up_and_comes_after_another_is_refused() -> None:
@@ -109,67 +143,111 @@ def test_what_is_given_up_and_comes_after_another_is_refused() -> None:
 def test_writers_are_remembered_for_a_day(count: int) -> None:
     writers = Writers()
     for number in range(count):
-        writers.record(f"{number:x}.0.0", "done", number)
-    assert all(writers.find_result(f"{number:x}.0.0") == "done" for number in range(count))
+        writers.record(f"{number:x}.0.-", "done", number)
+    assert all(writers.find_result(f"{number:x}.0.-") == "done" for number in range(count))
     for number in range(EVERY):
-        writers.record(f"f{number:06x}.0.0", "", DAY + count)
-    assert writers.find_result("0.0.0") is None
-    assert writers.find_result(f"f{EVERY - 1:06x}.0.0") == ""
+        writers.record(f"f{number:06x}.0.-", "", DAY + count)
+    assert writers.find_result("0.0.-") is None
+    assert writers.find_result(f"f{EVERY - 1:06x}.0.-") == ""
 
 
 def test_of_too_many_writers_those_that_wrote_last_are_remembered() -> None:
     writers, second = Writers(), 1000
     for number in range(3 * MOST_WRITERS):
-        writers.record(f"{number:x}.0.0", "", number * second)
-        writers.record(f"ffffff.{number}.{number}", "", number * second)
-        assert writers.find_result(f"ffffff.{number}.0") == ""
-        assert writers.find_result(f"ffffff.{number + 1}.0") is None
+        writers.record(f"{number:x}.0.-", "", number * second)
+        writers.record(f"ffffff.{number}.-", "", number * second)
+        assert writers.find_result(f"ffffff.{number}.-") == ""
+        assert writers.find_result(f"ffffff.{number + 1}.-") is None
         assert len(writers._writers) <= MOST_WRITERS + EVERY
-    assert all(writers.find_result(f"{number:x}.0.0") == "" for number in range(number - MOST_WRITERS // 4, number + 1))
-    assert writers.find_result("0.0.0") is None
+    assert all(writers.find_result(f"{number:x}.0.-") == "" for number in range(number - MOST_WRITERS // 4, number + 1))
+    assert writers.find_result("0.0.-") is None
 
 
 def test_of_too_many_writers_of_one_moment_half_are_remembered() -> None:
     writers = Writers()
     for number in range(MOST_WRITERS):
-        writers.record(f"{number:x}.0.0", "", 0)
-    writers.record("ffffff.0.0", "", DAY // 2)
-    kept = sum(writers.find_result(f"{number:x}.0.0") is not None for number in range(MOST_WRITERS))
+        writers.record(f"{number:x}.0.-", "", 0)
+    writers.record("ffffff.0.-", "", DAY // 2)
+    kept = sum(writers.find_result(f"{number:x}.0.-") is not None for number in range(MOST_WRITERS))
     assert kept == MOST_WRITERS // 2
 
 
 def test_forms_of_ids() -> None:
-    assert parse_write_id("ab.7.5") == ("ab", 7, 5)
-    assert parse_write_id("ab.7") == ("ab", 7, 0)  # of version 0.1
-    assert parse_write_id("0123456789abcdef") == ("0123456789abcdef", 0, 0)
-    for write_id in ("", "x", "ab.", ".1", "AB.1", "ab.-1", "run-7", "ab.1.2.3", "ab..2"):
+    assert WriteId.parse("ab.7.-") == ("ab", 7, [])
+    assert WriteId.parse("ab.7.1-3,5") == ("ab", 7, [(1, 3), (5, 5)])
+    assert WriteId.parse("ab.7") == ("ab", 7, [(0, 6)])  # of version 0.1
+    assert WriteId.parse("0123456789abcdef") == ("0123456789abcdef", 0, [])
+    for write_id in ("", "x", "ab.", ".1", "AB.1", "ab.-1", "run-7", "ab.1.2.3", "ab..2", "ab.1.x"):
         with pytest.raises(BackendError, match="no write id"):
-            parse_write_id(write_id)
+            WriteId.parse(write_id)
 
 
 def test_the_writes_on_a_target_are_numbered_while_one_is_under_way_and_forgotten_after() -> None:
     writes = [Write() for _ in range(3)]
     writes[0].finish()
     writes.append(Write())
-    assert [write.parsed[1:] for write in writes] == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    writes[2].finish()
+    writes += [Write(), Write()]
+    ids = [write.write_id.partition(".")[2] for write in writes]
+    assert ids == ["0.-", "1.0", "2.0-1", "3.1-2", "4.1,3", "5.1,3-4"]
     writes[1].hold()
     for write in (*writes, *writes):  # finishing twice is finishing once, but for what is held
         replace(write, name="other").finish()
         write.finish()
     assert len(NUMBERING) == 0 and not NUMBERING._targets
     more = [Write(name) for name in ("target", "other")]
-    assert [write.parsed[1:] for write in more] == [(4, 4), (4, 4)]
-    replace(more[0], write_id="ab.4.4").finish()  # another process's
+    assert [write.parsed[1:] for write in more] == [(6, []), (6, [])]
+    replace(more[0], write_id="ab.6.-").finish()  # another process's
     assert len(NUMBERING) == 2
 
 
-def test_what_is_replayed_carries_the_floor_of_its_replay() -> None:
+def test_of_many_that_are_open_more_are_said_to_be() -> None:
+    writes = [Write() for _ in range(3 * MOST_RUNS)]
+    for write in writes[1::2]:
+        write.finish()
+    _, number, now_open = Write().parsed
+    assert len(now_open) == MOST_RUNS
+    assert now_open[-1] == (2 * MOST_RUNS - 2, number - 1)
+
+
+def test_what_waits_in_a_journal_is_replayed_with_what_is_open_then() -> None:
     first, second = Write(), Write()
+    second.hold()
     first.finish()
-    assert second.parsed[1:] == (1, 0) and second.at_replay().parsed[1:] == (1, 1)
-    assert replace(second, write_id="ab.7.3").at_replay().write_id == "ab.7.7"  # of a process that is no more
+    assert second.parsed.open == [(0, 0)] and second.at_replay().parsed.open == []
+    left = [replace(second, write_id=f"ab.{number}.3") for number in (7, 5, 6)]  # by a process that is no more
+    for write in left:
+        write.hold()
+    assert [write.at_replay().write_id for write in left] == ["ab.7.5-6", "ab.5.-", "ab.6.5"]
+    left[1].finish()
+    assert left[0].at_replay().write_id == "ab.7.6"
+    for write in left:
+        write.finish()
+    assert len(NUMBERING) == 1
     for write_id in ("ab.7", "abcdef"):
         assert replace(second, write_id=write_id).at_replay().write_id == write_id
+
+
+def test_a_signal_handler_may_write_while_a_number_is_taken() -> None:
+    inner: list[Write] = []
+
+    def strike(frame: Any, event: str, _: Any) -> Any:
+        if event == "line" and frame.f_code.co_name == "new" and not inner:
+            sys.settrace(None)
+            inner.append(Write())
+            sys.settrace(strike)
+        return strike
+
+    for skipped in range(20):
+        inner.clear()
+        sys.settrace(strike)
+        try:
+            outer = Write()
+        finally:
+            sys.settrace(None)
+        assert inner and (inner[0].parsed[:2] != outer.parsed[:2]), skipped
+        outer.finish()
+        inner[0].finish()
 
 
 def test_a_write_that_was_lost_on_the_way_is_under_way_no_more() -> None:
@@ -178,7 +256,7 @@ def test_a_write_that_was_lost_on_the_way_is_under_way_no_more() -> None:
     del write
     gc.collect()
     assert len(NUMBERING) == 0
-    assert Write().parsed[1:] == (1, 1)
+    assert Write().parsed[1:] == (1, [])
 
 
 def test_no_id_is_made_twice_for_a_target() -> None:
@@ -203,12 +281,12 @@ def test_no_id_is_made_twice_for_a_target() -> None:
 def test_a_fork_is_another_writer() -> None:
     def tell(say: Any) -> None:
         write = Write()
-        say.send((write.parsed, len(NUMBERING)))
+        say.send((tuple(write.parsed), len(NUMBERING)))
 
     mine = Write()
     hear, say = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=tell, args=[say])
     process.start()
-    (writer, number, floor), under_way = hear.recv()
+    (writer, number, now_open), under_way = hear.recv()
     process.join(10)
-    assert (writer != mine.parsed[0], number, floor, under_way) == (True, 0, 0, 1)
+    assert (writer != mine.parsed[0], number, now_open, under_way) == (True, 0, [], 1)
