@@ -24,48 +24,6 @@ local function milliseconds()
   return string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000)) -- a number would be written out at each use
 end
 
--- Numbers in ascending order, as runs of a first and a last one.
-local function runs_of(text)
-  local runs = {}
-  for first, dash, final in string.gmatch(text, '(%d+)(%-?)(%d*)') do
-    first = tonumber(first)
-    runs[#runs + 1] = {first, dash == '-' and tonumber(final) or first}
-  end
-  return runs
-end
-
-local function text_of(runs)
-  local texts = {}
-  for i, run in ipairs(runs) do
-    texts[i] = run[1] == run[2] and string.format('%d', run[1]) or string.format('%d-%d', run[1], run[2])
-  end
-  return table.concat(texts, ',')
-end
-
--- The numbers that are among some, and among others; or those that are not.
-local function among(some, others, wanted)
-  local runs, i = {}, 1
-  local function add(first, final)
-    if first <= final then runs[#runs + 1] = {first, final} end
-  end
-  for _, run in ipairs(some) do
-    local first = run[1]
-    while others[i] and others[i][2] < first do i = i + 1 end
-    local j = i
-    while others[j] and others[j][1] <= run[2] do
-      if wanted then
-        add(math.max(first, others[j][1]), math.min(run[2], others[j][2]))
-      else
-        add(first, others[j][1] - 1)
-      end
-      first = others[j][2] + 1
-      j = j + 1
-    end
-    if not wanted then add(first, run[2]) end
-  end
-  return runs
-end
-
 local function has(text, number)
   for first, dash, final in string.gmatch(text, '(%d+)(%-?)(%d*)') do
     if number >= tonumber(first) and number <= tonumber(dash == '-' and final or first) then return true end
@@ -116,28 +74,61 @@ local function forget_writers(now)
   end
 end
 
-local function forget_results(runs)
-  for _, run in ipairs(runs) do
-    for number = run[1], run[2] do redis.call('HDEL', KEYS[2], RESULT .. number) end
+-- Keep that this write was done, where others are open or were.
+local function record_among_open(result, now, ...)
+  -- Numbers in ascending order, as runs of a first and a last one.
+  local function runs_of(text)
+    local runs = {}
+    for first, dash, final in string.gmatch(text, '(%d+)(%-?)(%d*)') do
+      first = tonumber(first)
+      runs[#runs + 1] = {first, dash == '-' and tonumber(final) or first}
+    end
+    return runs
   end
-end
 
--- Keep that this write was done, with its result, and the given fields.
-local function record(result, now, ...)
-  if highest < 0 then forget_writers(tonumber(now)) end
-  if NUMBER > highest and OPEN == '-' and open == '' then -- nothing else is under way, nor was
-    redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d::=%s', now, NUMBER, result), ...)
-    return
+  local function text_of(runs)
+    local texts = {}
+    for i, run in ipairs(runs) do
+      texts[i] = run[1] == run[2] and string.format('%d', run[1]) or string.format('%d-%d', run[1], run[2])
+    end
+    return table.concat(texts, ',')
   end
+
+  -- The numbers that are among some, and among others; or those that are not.
+  local function among(some, others, wanted)
+    local runs, i = {}, 1
+    local function add(first, final)
+      if first <= final then runs[#runs + 1] = {first, final} end
+    end
+    for _, run in ipairs(some) do
+      local first = run[1]
+      while others[i] and others[i][2] < first do i = i + 1 end
+      local j = i
+      while others[j] and others[j][1] <= run[2] do
+        if wanted then
+          add(math.max(first, others[j][1]), math.min(run[2], others[j][2]))
+        else
+          add(first, others[j][1] - 1)
+        end
+        first = others[j][2] + 1
+        j = j + 1
+      end
+      if not wanted then add(first, run[2]) end
+    end
+    return runs
+  end
+
   local held_open, held_gaps = runs_of(open), runs_of(gaps)
   local held_results = among(held_open, held_gaps, false)
   local now_open = OPEN == '' and NUMBER > 0 and {{0, NUMBER - 1}} or runs_of(OPEN)
   if NUMBER > highest then
-    if highest < NUMBER - 1 then held_gaps[#held_gaps + 1] = {highest + 1, NUMBER - 1} end
-    if highest >= 0 then held_open[#held_open + 1] = {highest, highest} end
-    if highest < NUMBER - 1 then held_open[#held_open + 1] = {highest + 1, NUMBER - 1} end
-    if highest >= 0 and #among({{highest, highest}}, now_open, true) > 0 then
-      redis.call('HSET', KEYS[2], RESULT .. highest, last)
+    if highest >= 0 then
+      held_open[#held_open + 1] = {highest, highest}
+      if has(OPEN, highest) or OPEN == '' then redis.call('HSET', KEYS[2], RESULT .. highest, last) end
+    end
+    if highest < NUMBER - 1 then
+      held_open[#held_open + 1] = {highest + 1, NUMBER - 1}
+      held_gaps[#held_gaps + 1] = {highest + 1, NUMBER - 1}
     end
     highest, last = NUMBER, result
   else -- what it knows is of numbers below it
@@ -145,9 +136,21 @@ local function record(result, now, ...)
     held_gaps = among(held_gaps, {{NUMBER, NUMBER}}, false)
     redis.call('HSET', KEYS[2], RESULT .. NUMBER, result)
   end
-  forget_results(among(held_results, now_open, false))
+  for _, run in ipairs(among(held_results, now_open, false)) do
+    for number = run[1], run[2] do redis.call('HDEL', KEYS[2], RESULT .. number) end
+  end
   open, gaps = text_of(among(held_open, now_open, true)), text_of(among(held_gaps, now_open, true))
   redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d:%s:%s=%s', now, highest, open, gaps, last), ...)
+end
+
+-- Keep that this write was done, with its result, and the given fields.
+local function record(result, now, ...)
+  if highest < 0 then forget_writers(tonumber(now)) end
+  if NUMBER > highest and OPEN == '-' and open == '' then
+    redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d::=%s', now, NUMBER, result), ...)
+  else
+    record_among_open(result, now, ...)
+  end
 end
 
 -- Keep that a write was done that has changed nothing. A server that is out of memory need not: it may be done again, or
