@@ -68,7 +68,7 @@ class Server:
             self._process = subprocess.Popen(
                 [*self.command, *self._settings(port), *self.options],
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
             try:
                 self._wait_until_ready(port)
@@ -101,6 +101,11 @@ class Server:
     def _log(self) -> str:
         log = Path(self._folder.name) / "server.log"
         return log.read_text(errors="replace")[-2000:] if log.exists() else "(no log)"
+
+    @property
+    def snapshot(self) -> Path:
+        """The file that SAVE writes, and from which the server starts."""
+        return Path(self._folder.name) / "dump.rdb"
 
     @property
     def is_running(self) -> bool:
@@ -168,7 +173,7 @@ class _Exited(Exception):
     """A server ended before it was ready."""
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the kernel end this process when the test run is killed, which then can stop nothing itself."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
