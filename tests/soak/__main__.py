@@ -8,17 +8,21 @@ import random
 import sys
 import tempfile
 
+from soak.driver import Soak
 from soak.faulty_lines import FaultyLines
+from soak.rollback import Rollback
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak", description="Many processes, random faults, and an audit.")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long to call, at most 30 (default: 2)")
     parser.add_argument("--seed", type=int, default=None, help="of the faults (default: at random)")
+    parser.add_argument("--rollback", action="store_true", help="take the server back to older snapshots instead")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.randrange(10**6)
+    kind: type[Soak] = Rollback if args.rollback else FaultyLines
     with tempfile.TemporaryDirectory(prefix="memstore-soak-") as folder:
-        soak = FaultyLines(folder, random.Random(seed))
+        soak = kind(folder, random.Random(seed))
         try:
             report = soak.run(min(args.minutes, 30.0))
         finally:
