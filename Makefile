@@ -21,7 +21,7 @@ format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: .venv/test  ## Writers in several processes, random faults, an audit of every message; ARGS="--minutes 5"
+soak: .venv/test  ## Many processes, random faults, an audit of all they were told; ARGS="--minutes 5", "--rollback"
 	PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
 
 bench: .venv/bench  ## How fast it is beside other packages, on a real server, in under 5 minutes; saves the results
