@@ -45,7 +45,7 @@ end
 local function commit(trail, result, new, ...)
   local now = milliseconds()
   if not trail then
-    redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', ARGV[1], 'created', now)
+    redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', WRITE, 'created', now)
   elseif string.find(trail, '=', 1, true) then
     redis.call('HDEL', KEYS[2], 'popped') -- by which version 0.1, the last to write, keeps what was popped
   end

@@ -13,8 +13,9 @@
 
 local DAY, EVERY, MOST_WRITERS = 86400000, 64, 1024
 local WRITER, NUMBER, OPEN = string.match(ARGV[1], '^(%x+)%.?(%d*)%.?([%d,%-]*)$')
-local FIELD, RESULT = 'writer:' .. (WRITER or ''), 'result:' .. (WRITER or '') .. '.'
+local FIELD = 'writer:' .. (WRITER or '')
 NUMBER = tonumber(NUMBER) or 0
+local WRITE = (WRITER or '') .. '.' .. NUMBER -- its name, whatever is open
 
 -- What the field of the writer says; find_result reads it.
 local highest, open, gaps, last = -1, '', '', nil
@@ -47,7 +48,7 @@ local function find_result(held)
   highest = tonumber(highest)
   if NUMBER > highest then return nil end
   if NUMBER == highest then return last end
-  local done = redis.call('HGET', KEYS[2], RESULT .. NUMBER)
+  local done = redis.call('HGET', KEYS[2], 'result:' .. WRITE)
   if done then return done end
   if has(gaps, NUMBER) then return nil end
   if has(open, NUMBER) then return '' end
@@ -124,7 +125,7 @@ local function record_among_open(result, now, ...)
   if NUMBER > highest then
     if highest >= 0 then
       held_open[#held_open + 1] = {highest, highest}
-      if has(OPEN, highest) or OPEN == '' then redis.call('HSET', KEYS[2], RESULT .. highest, last) end
+      if has(OPEN, highest) or OPEN == '' then redis.call('HSET', KEYS[2], 'result:' .. WRITER .. '.' .. highest, last) end
     end
     if highest < NUMBER - 1 then
       held_open[#held_open + 1] = {highest + 1, NUMBER - 1}
@@ -134,10 +135,10 @@ local function record_among_open(result, now, ...)
   else -- what it knows is of numbers below it
     now_open[#now_open + 1] = {NUMBER, highest}
     held_gaps = among(held_gaps, {{NUMBER, NUMBER}}, false)
-    redis.call('HSET', KEYS[2], RESULT .. NUMBER, result)
+    redis.call('HSET', KEYS[2], 'result:' .. WRITE, result)
   end
   for _, run in ipairs(among(held_results, now_open, false)) do
-    for number = run[1], run[2] do redis.call('HDEL', KEYS[2], RESULT .. number) end
+    for number = run[1], run[2] do redis.call('HDEL', KEYS[2], 'result:' .. WRITER .. '.' .. number) end
   end
   open, gaps = text_of(among(held_open, now_open, true)), text_of(among(held_gaps, now_open, true))
   redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d:%s:%s=%s', now, highest, open, gaps, last), ...)

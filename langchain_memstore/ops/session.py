@@ -223,7 +223,7 @@ class Pop(SessionScript[list[bytes]]):
         del session.messages[-self.count :]
         started = sum(entry.startswith(self.turn_starts) for entry in taken)
         session.turns = max(0, session.turns - started)
-        session.epoch = self.write_id
+        session.epoch = WriteId.parse(self.write_id).name
         session.popped = [
             pop
             for pop in session.popped

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from typing_extensions import override
 
 from langchain_memstore.keys import SessionKeys
-from langchain_memstore.ops.write_ids import Writers
+from langchain_memstore.ops.write_ids import WriteId, Writers
 
 MOST_SESSIONS = MOST_VALUES = 100_000  # to hold, unless somebody says otherwise
 
@@ -142,7 +142,7 @@ class Session(Expires):
     def commit(self, write_id: str, result: str, ttl: int | None, now: int) -> str:
         """Keep what every change leaves behind, and start the TTL anew when it has worn off enough."""
         if not self.epoch:
-            self.epoch, self.created = write_id, now
+            self.epoch, self.created = WriteId.parse(write_id).name, now
         self.updated = now
         self.writers.record(write_id, result, now)
         self.refresh_ttl(ttl, now)

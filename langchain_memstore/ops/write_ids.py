@@ -44,6 +44,11 @@ class WriteId(NamedTuple):
     open: Runs
     """The lower numbers that are under way too."""
 
+    @property
+    def name(self) -> str:
+        """What the write is called, whatever is open."""
+        return f"{self.writer}.{self.number}"
+
     @classmethod
     def parse(cls, write_id: str) -> WriteId:
         """Read a write id. In those of version 0.1 all lower numbers are open; or there is no number, which is 0 then.
@@ -276,6 +281,8 @@ class Numbered:
 
     def at_replay(self) -> Self:
         """Return the write as it is to be sent now, when it has waited in a journal."""
+        if self.write_id.count(".") < 2:
+            return self  # of version 0.1, or it is not numbered
         return replace(self, write_id=NUMBERING.at_replay(self))  # type: ignore[type-var]
 
 

@@ -33,8 +33,10 @@ from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.backends.outage.controller import OutageController, State
 from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.backends.outage.journal import Journal
-from langchain_memstore.keys import SessionKeys
+from langchain_memstore.keys import Namespace, SessionKeys
 from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.kv import Get, Set
+from langchain_memstore.ops.kv_scripts import Increment
 from langchain_memstore.ops.listing import Stats
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
@@ -147,6 +149,50 @@ def test_an_outage_is_bridged(mode: Any, caplog: pytest.LogCaptureFixture) -> No
     assert (backend.status.backend, backend.status.pending, backend.status.since) == ("redis", 0, None)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "2 operations were replayed" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["down", "losing replies"])
+def test_what_may_have_been_done_over_a_day_ago_is_not_sent_again(mode: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The store knows it no more, so it could be done twice; what was never sent is replayed however late."""
+    primary, clock = Unsteady(LocalBackend()), Clock()
+    backend = falling_back(primary, clock=clock)
+    backend.execute(READ)
+    primary.mode = mode
+    backend.execute(append("sent"))
+    backend.execute(append("not sent"))
+    done = texts(primary.backend.execute(READ).entries)
+    primary.mode = "down"
+    clock.now += 25 * 3600
+    primary.mode = "up"
+    wait_for_replay(backend)
+    assert texts(primary.backend.execute(READ).entries) == [*done, "not sent"]
+    (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "Append, may have been done over a day ago, and is dropped; look at session 'one'" in error
+
+
+def test_what_the_store_cannot_do_twice_is_replayed_within_a_day() -> None:
+    primary, clock = Unsteady(LocalBackend()), Clock()
+    backend = falling_back(primary, clock=clock)
+    primary.mode = "losing replies"
+    backend.execute(append("sent"))
+    primary.mode = "down"
+    clock.now += 23 * 3600
+    primary.mode = "up"
+    wait_for_replay(backend)
+    assert texts(primary.backend.execute(READ).entries) == ["sent"]
+
+
+def test_what_cannot_be_applied_here_waits_for_the_store_all_the_same() -> None:
+    """Two processes have left writes that exclude each other; the next one serves what it can, and replays both."""
+    store, journal = LocalBackend(), Journal(10)
+    key = Namespace("conversation", "kv").keys("x")
+    journal.append(Set(((key[0], b'"text"'),), None))
+    journal.append(Increment(key, 1, None))
+    backend = falling_back(store, lambda: journal)
+    backend.execute(append("on"))
+    wait_for_replay(backend)
+    assert store.execute(Get((key[0],))) == [b'"text"']
+    assert texts(store.execute(READ).entries) == ["on"]
 
 
 @pytest.mark.parametrize("ended_by", ["a replay", "the probe"])

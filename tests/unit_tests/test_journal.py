@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import subprocess
@@ -24,6 +25,7 @@ from langchain_memstore.ops.kv import Expire, Set, Unlink
 from langchain_memstore.ops.kv_scripts import Delete, Increment, UpdateRecord
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
+from langchain_memstore.ops.write_ids import NUMBERING
 from langchain_memstore.window import Bounds
 from support.unsteady import Unsteady, falling_back
 from support.waiting import wait_until
@@ -62,6 +64,15 @@ def opened(path: Path, most: int = 10_000) -> FileJournal:
     journal = FileJournal(str(path), most)
     journal.open()
     return journal
+
+
+def sent(journal: FileJournal, now: int = 10**6) -> list[int]:
+    """When each operation may have been sent, where it was not: now."""
+    times = []
+    while journal:
+        times.append(journal.send(now))
+        journal.done()
+    return times
 
 
 @pytest.fixture
@@ -313,3 +324,63 @@ def test_with_keys_nothing_of_it_is_in_clear(path: Path) -> None:
     rotated.close()
     path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
     assert list(journal(old)) == []  # a record with a wrong checksum at the end is a torn one
+
+
+def test_when_an_operation_was_sent_outlasts_the_journal(path: Path) -> None:
+    journal = opened(path)
+    for number, op in enumerate(turns(60)):
+        journal.append(op, sent=5 if number == 50 else None)
+    assert journal.send(7) == journal.send(8) == 7
+    for _ in range(3):
+        journal.done()
+    journal.close()
+    again = opened(path)
+    assert [again.send(9), again.send(10)] == [7, 7]
+    again.close()
+    last = opened(path)
+    # in doubt, some more count as sent: the file says only now and then what was done
+    assert sent(last) == [7] * 13 + [10**6] * 34 + [5] + [10**6] * 9
+    last.close()
+    assert path.read_bytes() == MAGIC
+
+
+def test_when_an_operation_was_sent_is_taken_over(path: Path) -> None:
+    other = FileJournal(f"{path}.1", 100)
+    other.open()
+    for op in turns(2):
+        other.append(op, sent=3)
+    other.close()
+    journal = opened(path)
+    assert sent(journal) == [3, 3]
+    journal.close()
+
+
+def test_the_first_operation_of_a_journal_that_does_not_say_may_have_been_sent(path: Path) -> None:
+    journal = opened(path)
+    for op in turns(3):
+        journal.append(op)
+    journal.close()
+    path.write_bytes(path.read_bytes().replace(b"journal 2", b"journal 1"))
+    os.utime(path, (1000, 1000))
+    again = opened(path)
+    assert sent(again, 10**9) == [1_000_000, 10**9, 10**9]
+    again.close()
+    assert path.read_bytes() == MAGIC
+
+
+def test_what_waits_in_a_closed_journal_of_this_process_stays_under_way(path: Path) -> None:
+    journal, (op,) = opened(path), turns(1)
+    journal.append(op)
+    op.finish()
+    written = op.write_id
+    del op
+    journal.close()
+    gc.collect()
+    assert len(NUMBERING) == 1
+    journal.open()
+    gc.collect()
+    assert len(NUMBERING) == 1 and [op.write_id for op in journal] == [written]
+    journal.done()
+    gc.collect()
+    assert len(NUMBERING) == 0
+    journal.close()

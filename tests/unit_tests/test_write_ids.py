@@ -225,7 +225,9 @@ def test_what_waits_in_a_journal_is_replayed_with_what_is_open_then() -> None:
         write.finish()
     assert len(NUMBERING) == 1
     for write_id in ("ab.7", "abcdef"):
-        assert replace(second, write_id=write_id).at_replay().write_id == write_id
+        (write := replace(second, write_id=write_id)).hold()
+        assert write.at_replay().write_id == write_id
+        write.finish()
 
 
 def test_a_signal_handler_may_write_while_a_number_is_taken() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -21,6 +22,7 @@ from langchain_memstore.backends.steps import ExecuteOp, Pause, Steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op, R
 from langchain_memstore.ops.state import LocalState
+from langchain_memstore.ops.write_ids import DAY
 from langchain_memstore.options import LayerPolicy
 
 logger = logging.getLogger(__name__)
@@ -158,8 +160,12 @@ class OutageController:
                 if self.state is State.DEGRADED and self._stand_in is not None:
                     self._stand_in.execute(op.run)  # once: what stands in knows the last ids
 
-    def serve(self, op: Op[R]) -> tuple[R] | None:
+    def serve(self, op: Op[R], was_sent: bool) -> tuple[R] | None:
         """Execute an operation inside the process; None where the outage has ended just now.
+
+        Args:
+            op: The operation.
+            was_sent: Whether it was sent to the store, and the reply did not come.
 
         Raises:
             BackendUnavailable: Nothing can stand in for the store, or the journal takes no more.
@@ -174,7 +180,7 @@ class OutageController:
                 return (stand_in.execute(op.run),)
             self.journal.check_room()
             result = stand_in.execute(op.run)
-            self.journal.append(op)
+            self.journal.append(op, int(self._clock() * 1000) if was_sent else None)
             if op is self._probe:
                 self._probe = None
             return (result,)
@@ -210,8 +216,8 @@ class OutageController:
     def _begin(self, state: State, make_replayer: Callable[[], Backend]) -> None:
         self._since = self._clock()
         self._replayed = 0
-        self.state = state
         self._stand_in = self._make_stand_in()
+        self.state = state
         self._stop = threading.Event()
         self._replayer = make_replayer()
         threading.Thread(
@@ -224,7 +230,8 @@ class OutageController:
         for keys, session in self.mirror.sessions():
             stand_in.sessions.keep(keys, session)
         for op in self.journal:
-            stand_in.execute(op.run)
+            with suppress(BackendError):  # which the store will tell at the replay
+                stand_in.execute(op.run)
         return stand_in
 
     def _run(self, replayer: Backend, stop: threading.Event) -> None:
@@ -243,7 +250,8 @@ class OutageController:
         try:
             while (op := self._next()) is not None:
                 try:
-                    result = yield ExecuteOp(store, op.at_replay())
+                    if op is self._probe or not self._is_too_late(op):
+                        self.mirror.record(op, (yield ExecuteOp(store, op.at_replay())))
                 except BackendClosed:
                     return
                 except _LATER as error:
@@ -252,11 +260,24 @@ class OutageController:
                     return
                 except BackendError as error:
                     logger.error("an operation that waited, %s, is refused and dropped: %s", type(op).__name__, error)
-                else:
-                    self.mirror.record(op, result)
                 self._pass(op)
         finally:
             self._replay_lock.release()
+
+    def _is_too_late(self, op: Op[Any]) -> bool:
+        """Note that the journal's first operation is sent now, or say why it is not: the store knows a write that is
+        sent again for a day.
+        """
+        now = int(self._clock() * 1000)
+        with self._lock:
+            if self.journal.head() is not op or now - self.journal.send(now) <= DAY:
+                return False
+        logger.error(
+            "an operation that waited, %s, may have been done over a day ago, and is dropped; look at %s",
+            type(op).__name__,
+            op.subject,
+        )
+        return True
 
     def _next(self) -> Op[Any] | None:
         with self._lock:

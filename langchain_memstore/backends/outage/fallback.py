@@ -49,27 +49,29 @@ class FallbackBackend(BackendWrapper):
 
     @override
     def execute(self, op: Op[R]) -> R:
-        controller = self._controller
+        controller, was_sent = self._controller, False
         if controller.state is State.HEALTHY:
             try:
                 result = self._backend.execute(op)
             except BackendUnavailable as error:
+                was_sent = True
                 controller.begin(op, error, self._make_replayer)
             else:
                 return self._recorded(op, result)
-        return run_steps(self._go_on(op))
+        return run_steps(self._go_on(op, was_sent))
 
     @override
     async def aexecute(self, op: Op[R]) -> R:
-        controller = self._controller
+        controller, was_sent = self._controller, False
         if controller.state is State.HEALTHY:
             try:
                 result = await self._backend.aexecute(op)
             except BackendUnavailable as error:
+                was_sent = True
                 controller.begin(op, error, self._make_replayer)
             else:
                 return self._recorded(op, result)
-        return await arun_steps(self._go_on(op))
+        return await arun_steps(self._go_on(op, was_sent))
 
     @override
     def close(self) -> None:
@@ -93,8 +95,8 @@ class FallbackBackend(BackendWrapper):
             self._controller.apply_late(op)
         return result
 
-    def _go_on(self, op: Op[R]) -> Steps[R]:
-        """Execute an operation in an outage, or in what may be one."""
+    def _go_on(self, op: Op[R], was_sent: bool) -> Steps[R]:
+        """Execute an operation in an outage, or in what may be one; it may have been sent, and its reply lost."""
         controller, waited = self._controller, 0.0
         while True:
             if self._closed:
@@ -103,13 +105,14 @@ class FallbackBackend(BackendWrapper):
                 try:
                     result: R = yield ExecuteOp(self._backend, op)
                 except BackendUnavailable as error:
+                    was_sent = True
                     controller.begin(op, error, self._make_replayer)
                 else:
                     return self._recorded(op, result)
             elif controller.state is State.REPLAYING and waited < MOST_WAIT:
                 yield PAUSE
                 waited += PAUSE.seconds
-            elif (served := controller.serve(op)) is not None:
+            elif (served := controller.serve(op, was_sent)) is not None:
                 if op.in_outage == "journal" and controller.journal.is_durable:
                     yield Sync(controller.journal)
                 return served[0]

@@ -28,10 +28,12 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"langchain-memstore journal 1\n"
+MAGIC = b"langchain-memstore journal 2\n"
+_MAGICS = b"langchain-memstore journal 1\n", MAGIC  # in the first form nothing says what was sent
 _HEAD = struct.Struct(">II")  # length and CRC-32 of what follows
 _DONE = b"-"  # of the operations before it, the first that is not done yet is done
 _PLAIN, _SEALED = b"+", b"="  # an operation follows, or what it was encrypted to
+_SENT = struct.Struct(">cQI")  # a `!`, when the first operations that waited were sent, how many of them
 _KIND = b"journal"
 _UNSYNCED = 16  # how many operations may be done before the file says so for sure; the store knows them that long
 _MOST_FILES = 100
@@ -64,6 +66,7 @@ class FileJournal(Journal):
         self._path = self._name = path
         self._file = -1
         self._unsynced = 0
+        self._left: tuple[Op[Any], ...] = ()
 
     @override
     def open(self) -> None:
@@ -81,9 +84,10 @@ class FileJournal(Journal):
                 break
             else:
                 raise BackendError(f"{_MOST_FILES} processes use the journal {self._path!r}")
-            for op in self._read(self._file, self._name):
-                self._add(op)
+            for op, sent in self._read(self._file, self._name):
+                self._add(op, sent)
             self._take_over()
+            self._left = ()
         except OSError as error:
             self.close()
             raise BackendError(f"the journal {self._path!r} cannot be used: {error}") from error
@@ -99,7 +103,7 @@ class FileJournal(Journal):
             if self._ops:
                 _append(self._file, _DONE)
             else:
-                os.ftruncate(self._file, len(MAGIC))
+                _clear(self._file)
         self._unsynced += 1
         if self._unsynced >= _UNSYNCED or not self._ops:
             self.sync()
@@ -121,7 +125,9 @@ class FileJournal(Journal):
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+            self._left = tuple(self._ops)  # which stay under way, as long as this process may replay them
             self._ops.clear()
+            self._sent.clear()
             self._targets.clear()
 
     @override
@@ -130,20 +136,42 @@ class FileJournal(Journal):
         return f"and are kept in {self._path!r}, for the next process to replay"
 
     @override
-    def _write(self, op: Op[Any]) -> None:
+    def _write(self, op: Op[Any], sent: int | None) -> None:
         with self._writing():
             written = write_op(op)
             sealed = _PLAIN + written if self._cipher is None else _SEALED + self._cipher.seal(written, _KIND)
             _append(self._file, sealed)
+            if sent is not None:
+                _append(self._file, _SENT.pack(b"!", sent, 0))
 
-    def _read(self, file: int, path: str) -> Iterator[Op[Any]]:
-        """Read the operations that a file holds and that are not done."""
-        ops: deque[Op[Any]] = deque()
-        for record in _records(file, path):
-            if record != _DONE:
-                ops.append(self._op(record, path))
-            elif ops:
-                ops.popleft()
+    @override
+    def _mark_sent(self, now: int) -> None:
+        """Note that the next operations are sent, some at once: only then the file says so for sure."""
+        count = min(len(self._ops), _UNSYNCED)
+        with self._writing():
+            _append(self._file, _SENT.pack(b"!", now, count))
+        self.sync()
+        for index in range(count):
+            if self._sent[index] is None:
+                self._sent[index] = now
+
+    def _read(self, file: int, path: str) -> Iterator[tuple[Op[Any], int | None]]:
+        """Read the operations that a file holds and that are not done, and when each was sent."""
+        ops: deque[tuple[Op[Any], int | None]] = deque()
+        form, records = _records(file, path)
+        for record in records:
+            if record == _DONE:
+                if ops:
+                    ops.popleft()
+            elif record[:1] == b"!":
+                _, sent, count = _SENT.unpack(record)
+                for index in range(count) if count else (len(ops) - 1,):
+                    if 0 <= index < len(ops) and ops[index][1] is None:
+                        ops[index] = ops[index][0], sent
+            else:
+                ops.append((self._op(record, path), None))
+        if ops and form != MAGIC:
+            ops[0] = ops[0][0], int(os.fstat(file).st_mtime * 1000)
         return iter(ops)
 
     def _op(self, record: bytes, path: str) -> Op[Any]:
@@ -177,11 +205,11 @@ class FileJournal(Journal):
             if path == self._name or not os.path.exists(path) or (file := _locked(path)) is None:
                 continue
             try:
-                for op in self._read(file, path):
-                    self._write(op)
-                    self._add(op)
+                for op, sent in self._read(file, path):
+                    self._write(op, sent)
+                    self._add(op, sent)
                 os.fsync(self._file)
-                os.ftruncate(file, len(MAGIC))
+                _clear(file)
             finally:
                 os.close(file)
 
@@ -198,6 +226,11 @@ def _locked(path: str) -> int | None:
     return file
 
 
+def _clear(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.write(file, MAGIC)
+
+
 def _append(file: int, record: bytes) -> None:
     """Write a record whole or not at all."""
     size = os.fstat(file).st_size
@@ -211,14 +244,14 @@ def _append(file: int, record: bytes) -> None:
         raise
 
 
-def _records(file: int, path: str) -> list[bytes]:
-    """Read the records of a file; leave it as it was but for what is torn."""
+def _records(file: int, path: str) -> tuple[bytes, list[bytes]]:
+    """Read the form and the records of a file; leave it as it was but for what is torn."""
     with open(os.dup(file), "rb") as reader:
         data = reader.read()
     if not data:
         os.write(file, MAGIC)
-        return []
-    if not data.startswith(MAGIC):
+        return MAGIC, []
+    if not data.startswith(_MAGICS):
         raise BackendError(f"{path!r} is not a journal of this package; name another file")
     records: list[bytes] = []
     at = len(MAGIC)
@@ -231,7 +264,7 @@ def _records(file: int, path: str) -> list[bytes]:
             break
         at = end + length
         records.append(record)
-    return records
+    return data[: len(MAGIC)], records
 
 
 def _drop_tail(file: int, path: str, at: int, *, torn: bool) -> None:

@@ -30,6 +30,8 @@ class Journal:
     def __init__(self, most: int) -> None:
         self._most = most
         self._ops: deque[Op[Any]] = deque()
+        self._sent: deque[int | None] = deque()
+        """When each may have been sent to the store first, in milliseconds since 1970; None: it never was."""
         self._targets: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
@@ -61,18 +63,33 @@ class Journal:
                 "this one was not done"
             )
 
-    def append(self, op: Op[Any]) -> None:
+    def append(self, op: Op[Any], sent: int | None = None) -> None:
         """Have an operation wait, last of all.
+
+        Args:
+            op: The operation.
+            sent: When it was sent, in milliseconds since 1970, without that its reply came; None: it was not.
 
         Raises:
             BackendUnavailable: It cannot be written down.
         """
-        self._write(op)
-        self._add(op)
+        self._write(op, sent)
+        self._add(op, sent)
+
+    def send(self, now: int) -> int:
+        """Note that the first operation is sent, and return when it may have been first, in milliseconds since 1970.
+
+        Raises:
+            BackendUnavailable: It cannot be written down.
+        """
+        if (sent := self._sent[0]) is None:
+            self._mark_sent(now)
+        return now if sent is None else sent
 
     def done(self) -> None:
         """Take the first operation off, which was done."""
         op = self._ops.popleft()
+        self._sent.popleft()
         op.finish()
         for target in op.targets:
             self._targets[target] -= 1
@@ -89,13 +106,18 @@ class Journal:
         """Say where the operations are that still wait when the process ends."""
         return "and are lost with this process; a journal in a file, fallback='<path>', would have kept them"
 
-    def _add(self, op: Op[Any]) -> None:
+    def _add(self, op: Op[Any], sent: int | None = None) -> None:
         self._ops.append(op)
+        self._sent.append(sent)
         self._targets.update(op.targets)
         op.hold()
 
-    def _write(self, op: Op[Any]) -> None:
+    def _write(self, op: Op[Any], sent: int | None) -> None:
         """Write an operation down, where that is to be done."""
+
+    def _mark_sent(self, now: int) -> None:
+        """Note that the first operation is sent."""
+        self._sent[0] = now
 
 
 class Sync(NamedTuple):
