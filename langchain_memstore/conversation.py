@@ -9,7 +9,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_bu
 from typing_extensions import override
 
 from langchain_memstore import display
-from langchain_memstore.backends.base import Backend
 from langchain_memstore.display.notebook import shows
 from langchain_memstore.errors import DecryptError, MissingPackage
 from langchain_memstore.keys import SessionKeys
@@ -22,6 +21,7 @@ from langchain_memstore.options import Policy, check_count
 from langchain_memstore.prompt import build_prompt
 
 if TYPE_CHECKING:
+    from langchain_memstore.backends.base import Backend
     from langchain_memstore.summaries.compactor import Compactor
 
 
