@@ -2,6 +2,7 @@
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
 -- ARGV  1 write id, 2 TTL in milliseconds ('': no expiry), and more of its own
 
+local SKEW = 20 -- milliseconds by which TTLs may differ that are read one after the other
 local TRAIL = 128 -- bytes of the field `batches`: some seven changes
 
 -- A counter as a number, 0 where there is none; nothing where it is something else, on which a script would fail after
@@ -34,7 +35,7 @@ local function expire(ttl, now, new)
     return
   end
   ttl = tonumber(ttl)
-  if new or least < 0 or most > ttl or most - least > 1 or ttl - least > ttl / 100 then
+  if new or least < 0 or most > ttl or most - least > SKEW or ttl - least > ttl / 100 then
     for i = 1, 5 do redis.call('PEXPIREAT', KEYS[i], now + ttl) end
   end
 end

@@ -12,7 +12,7 @@ from langchain_memstore.ops.base import Command, InOutage, MirrorEffect
 from langchain_memstore.ops.session import SessionKeysOp, SessionOp, Touch
 from langchain_memstore.ops.state import LocalState, Session, worn
 
-SKEW = 2  # milliseconds by which TTLs may differ that are read one after the other
+SKEW = 20  # milliseconds by which TTLs may differ that are read one after the other, as in lua/common.lua
 
 
 class SessionView(NamedTuple):

@@ -168,7 +168,7 @@ def test_what_others_have_done_to_one_ttl_is_undone(
             else:
                 call(history, "messages" if act == "read" else "summary")
             ttls = [admin.pttl(each) for each in keys]
-            assert max(ttls) - min(ttls) <= 2
+            assert max(ttls) - min(ttls) < 1000
             assert ttls[0] == -1 if ttl is None else 590_000 < ttls[0] <= 600_000
 
 
