@@ -99,7 +99,12 @@ local function record_among_open(result, now, ...)
   local function among(some, others, wanted)
     local runs, i = {}, 1
     local function add(first, final)
-      if first <= final then runs[#runs + 1] = {first, final} end
+      if first > final then return end
+      if #runs > 0 and runs[#runs][2] == first - 1 then
+        runs[#runs][2] = final
+      else
+        runs[#runs + 1] = {first, final}
+      end
     end
     for _, run in ipairs(some) do
       local first = run[1]
@@ -125,7 +130,9 @@ local function record_among_open(result, now, ...)
   if NUMBER > highest then
     if highest >= 0 then
       held_open[#held_open + 1] = {highest, highest}
-      if has(OPEN, highest) or OPEN == '' then redis.call('HSET', KEYS[2], 'result:' .. WRITER .. '.' .. highest, last) end
+      if OPEN == '' or has(OPEN, highest) then
+        redis.call('HSET', KEYS[2], 'result:' .. WRITER .. '.' .. highest, last)
+      end
     end
     if highest < NUMBER - 1 then
       held_open[#held_open + 1] = {highest + 1, NUMBER - 1}
@@ -138,7 +145,10 @@ local function record_among_open(result, now, ...)
     redis.call('HSET', KEYS[2], 'result:' .. WRITE, result)
   end
   for _, run in ipairs(among(held_results, now_open, false)) do
-    for number = run[1], run[2] do redis.call('HDEL', KEYS[2], 'result:' .. WRITER .. '.' .. number) end
+    -- Never so many, unless somebody has damaged the field.
+    for number = math.max(run[1], run[2] - 100000), run[2] do
+      redis.call('HDEL', KEYS[2], 'result:' .. WRITER .. '.' .. number)
+    end
   end
   open, gaps = text_of(among(held_open, now_open, true)), text_of(among(held_gaps, now_open, true))
   redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d:%s:%s=%s', now, highest, open, gaps, last), ...)

@@ -70,17 +70,21 @@ class WriteId(NamedTuple):
 def among(some: Runs, others: Runs, wanted: bool = True) -> Runs:
     """Return the numbers that are among some, and among others; or those that are not."""
     found: Runs = []
+
+    def add(first: int, last: int) -> None:
+        if found and found[-1][1] == first - 1:
+            found[-1] = found[-1][0], last
+        elif first <= last:
+            found.append((first, last))
+
     for first, last in some:
         for start, end in others:
             if end < first or start > last:
                 continue
-            if wanted:
-                found.append((max(first, start), min(last, end)))
-            elif first < start:
-                found.append((first, start - 1))
+            add(*((max(first, start), min(last, end)) if wanted else (first, start - 1)))
             first = end + 1
-        if not wanted and first <= last:
-            found.append((first, last))
+        if not wanted:
+            add(first, last)
     return found
 
 
@@ -229,8 +233,8 @@ class Numbering:
             return
         del target.writes[write.number]
         if not target.writes:
+            self._next = max(self._next, target.next)  # first: a signal handler may begin with the target anew
             self._targets.pop(write.target, None)
-            self._next = max(self._next, target.next)
 
 
 def _under_way(op: Numbered, target: Hashable, number: int, gone: deque[_UnderWay]) -> _UnderWay:
@@ -348,18 +352,22 @@ class Writer:
             self.highest, self.results = number, {number: result}
             return
         held_open, held_gaps = self.open, self.gaps
+        held_results = among(held_open, held_gaps, wanted=False)
         if number > self.highest:
             between = [(self.highest + 1, number - 1)] if self.highest < number - 1 else []
             held_open = [*held_open, *([(self.highest, self.highest)] if self.highest >= 0 else []), *between]
             held_gaps = [*held_gaps, *between]
+            if not has(now_open, self.highest):
+                self.results.pop(self.highest, None)
             self.highest = number
         else:  # what it knows is of numbers below it
             now_open = [*now_open, (number, self.highest)]
             held_gaps = among(held_gaps, [(number, number)], wanted=False)
         self.open, self.gaps = among(held_open, now_open), among(held_gaps, now_open)
         self.results[number] = result
-        for each in [each for each in self.results if each < self.highest and not has(self.open, each)]:
-            del self.results[each]
+        for first, last in among(held_results, now_open, wanted=False):
+            for each in range(first, last + 1):
+                self.results.pop(each, None)
 
 
 class Writers:

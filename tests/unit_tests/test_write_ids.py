@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import sys
@@ -115,7 +116,7 @@ runs = st.sets(st.integers(0, 30)).map(lambda numbers: [(number, number) for num
 def test_runs_of_numbers(some: Runs, others: Runs, wanted: bool) -> None:
     numbers = [first for first, _ in some]
     found = among(merged(some), merged(others), wanted)
-    assert found == sorted(found)
+    assert all(last + 1 < first for (_, last), (first, _) in itertools.pairwise(found))
     assert [each for first, last in found for each in range(first, last + 1)] == [
         each for each in numbers if ((each, each) in others) is wanted
     ]
@@ -129,6 +130,19 @@ def merged(some: Runs) -> Runs:
         else:
             found.append((first, last))
     return found
+
+
+def test_many_that_are_open_take_one_run() -> None:
+    """As in an outage: all wait, and each is applied here."""
+    writer, writes = Writer(), [Write() for _ in range(3000)]
+    for write in writes:
+        writer.record(*write.parsed[1:], "done", 0)
+    assert (writer.open, writer.gaps, len(writer.results)) == ([(0, 2998)], [], 3000)
+    for write in writes:
+        assert writer.find_result(write.parsed.number) == "done"
+        write.finish()
+    writer.record(*Write().parsed[1:], "", 0)
+    assert (writer.open, list(writer.results)) == ([], [3000])
 
 
 def test_what_is_given_up_and_comes_after_another_is_refused() -> None:
@@ -250,6 +264,31 @@ def test_a_signal_handler_may_write_while_a_number_is_taken() -> None:
         assert inner and (inner[0].parsed[:2] != outer.parsed[:2]), skipped
         outer.finish()
         inner[0].finish()
+
+
+def test_a_signal_handler_may_write_while_a_write_is_finished() -> None:
+    """Wherever it strikes, no number is used twice."""
+    for line in range(1, 40):
+        made: list[Write] = [Write()]
+        lines = 0
+
+        def strike(frame: Any, event: str, _: Any, line: int = line, made: list[Write] = made) -> Any:
+            nonlocal lines
+            if event == "line" and frame.f_code.co_filename.endswith("write_ids.py") and len(made) == 1:
+                lines += 1
+                if lines == line:
+                    made.append(Write())
+                    made[1].finish()
+            return strike
+
+        sys.settrace(strike)
+        try:
+            made[0].finish()
+        finally:
+            sys.settrace(None)
+        made.append(Write())
+        made[-1].finish()
+        assert len({write.parsed.name for write in made}) == len(made), line
 
 
 def test_a_write_that_was_lost_on_the_way_is_under_way_no_more() -> None:
