@@ -204,12 +204,18 @@ class Numbering:
         """Note that a write is not sent again: its outcome is known, or of no interest any more."""
         number = int(op.write_id.split(".")[1]) if "." in op.write_id else 0
         with self._lock:
-            target = self._targets.get(self._name(op))
-            if target is None or (write := target.writes.get(number)) is None:
-                return  # it was finished before
-            write.holds -= 1
-            if write.holds <= 0:
-                self._drop(write)
+            if self._is_busy:
+                return  # a signal handler, whose write is another writer's
+            try:
+                self._is_busy = True
+                target = self._targets.get(self._name(op))
+                if target is None or (write := target.writes.get(number)) is None:
+                    return  # it was finished before
+                write.holds -= 1
+                if write.holds <= 0:
+                    self._drop(write)
+            finally:
+                self._is_busy = False
 
     def at_replay(self, op: Numbered) -> str:
         """Return the id of a write that has waited, with what is open now."""

@@ -21,12 +21,14 @@ from langchain_memstore.backends.outage.session_mirror import SessionMirror
 from langchain_memstore.backends.steps import ExecuteOp, Pause, Steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op, R
+from langchain_memstore.ops.server import Ask
 from langchain_memstore.ops.state import LocalState
 from langchain_memstore.ops.write_ids import DAY
 from langchain_memstore.options import LayerPolicy
 
 logger = logging.getLogger(__name__)
 
+PING = Ask(("PING",))
 PAUSE = Pause(0.005)  # between two looks at how far a replay has come
 
 _LATER = (BackendUnavailable, BackendFull, BackendDenied)  # what the next attempt may not meet any more
@@ -248,8 +250,12 @@ class OutageController:
         while not self._replay_lock.acquire(blocking=False):
             yield PAUSE
         try:
+            is_back = False
             while (op := self._next()) is not None:
                 try:
+                    if not is_back and op is not self._probe:
+                        yield ExecuteOp(store, PING)  # what waits counts as sent only where somebody may hear it
+                        is_back = True
                     if op is self._probe or not self._is_too_late(op):
                         self.mirror.record(op, (yield ExecuteOp(store, op.at_replay())))
                 except BackendClosed:
