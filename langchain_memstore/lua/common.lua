@@ -46,11 +46,11 @@ end
 local function commit(trail, result, new, ...)
   local now = milliseconds()
   if not trail then
-    redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', WRITE, 'created', now)
+    redis.call('HSET', KEYS[2], 'schema', 1, 'epoch', write_name(), 'created', now)
   elseif string.find(trail, '=', 1, true) then
     redis.call('HDEL', KEYS[2], 'popped') -- by which version 0.1, the last to write, keeps what was popped
   end
-  local changes = (trail or '') .. now .. '.' .. NUMBER .. ';'
+  local changes = (trail or '') .. now .. '.' .. DIGITS .. ';'
   if #changes > TRAIL then
     changes = string.sub(changes, string.find(changes, ';', #changes - TRAIL, true) + 1)
   end

@@ -10,7 +10,7 @@ local done = find_result(held[2])
 if done == '0' then return {} end
 
 -- What was popped is in a field of each pop, '<writer>.<number>'; the field 'times' lists them, with when it was.
-local popped = redis.call('HMGET', KEYS[6], 'times', WRITE)
+local popped = redis.call('HMGET', KEYS[6], 'times', write_name())
 if done then
   if popped[2] then return cmsgpack.unpack(popped[2]) end
   return redis.error_reply('ERR these messages were popped before, over a minute ago')
@@ -44,8 +44,8 @@ local listed = {}
 for _, pop in ipairs(times) do
   if pop[3] then redis.call('HDEL', KEYS[6], pop[1]) else listed[#listed + 1] = pop[1] .. '=' .. pop[2] .. ';' end
 end
-listed[#listed + 1] = WRITE .. '=' .. string.format('%d', now) .. ';'
-redis.call('HSET', KEYS[6], WRITE, cmsgpack.pack(entries), 'times', table.concat(listed))
+listed[#listed + 1] = write_name() .. '=' .. string.format('%d', now) .. ';'
+redis.call('HSET', KEYS[6], write_name(), cmsgpack.pack(entries), 'times', table.concat(listed))
 redis.call('PEXPIREAT', KEYS[6], now + math.min(MINUTE, tonumber(ARGV[2]) or MINUTE))
-commit(held[1], '1', false, 'epoch', WRITE)
+commit(held[1], '1', false, 'epoch', write_name())
 return entries

@@ -12,13 +12,17 @@
 -- version 0.1, which forgets them by rules of its own.
 
 local DAY, EVERY, MOST_WRITERS = 86400000, 64, 1024
-local WRITER, NUMBER, OPEN = string.match(ARGV[1], '^(%x+)%.?(%d*)%.?([%d,%-]*)$')
+local WRITER, DIGITS, OPEN = string.match(ARGV[1], '^(%x+)%.?(%d*)%.?([%d,%-]*)$')
 local FIELD = 'writer:' .. (WRITER or '')
-NUMBER = tonumber(NUMBER) or 0
-local WRITE = (WRITER or '') .. '.' .. NUMBER -- its name, whatever is open
+local NUMBER = tonumber(DIGITS) or 0
 
 -- What the field of the writer says; find_result reads it.
 local highest, open, gaps, last = -1, '', '', nil
+
+-- The write's name, whatever is open.
+local function write_name()
+  return WRITER .. '.' .. NUMBER
+end
 
 local function milliseconds()
   local now = redis.call('TIME')
@@ -48,7 +52,7 @@ local function find_result(held)
   highest = tonumber(highest)
   if NUMBER > highest then return nil end
   if NUMBER == highest then return last end
-  local done = redis.call('HGET', KEYS[2], 'result:' .. WRITE)
+  local done = redis.call('HGET', KEYS[2], 'result:' .. write_name())
   if done then return done end
   if has(gaps, NUMBER) then return nil end
   if has(open, NUMBER) then return '' end
@@ -142,7 +146,7 @@ local function record_among_open(result, now, ...)
   else -- what it knows is of numbers below it
     now_open[#now_open + 1] = {NUMBER, highest}
     held_gaps = among(held_gaps, {{NUMBER, NUMBER}}, false)
-    redis.call('HSET', KEYS[2], 'result:' .. WRITE, result)
+    redis.call('HSET', KEYS[2], 'result:' .. write_name(), result)
   end
   for _, run in ipairs(among(held_results, now_open, false)) do
     -- Never so many, unless somebody has damaged the field.
@@ -158,7 +162,7 @@ end
 local function record(result, now, ...)
   if highest < 0 then forget_writers(tonumber(now)) end
   if NUMBER > highest and OPEN == '-' and open == '' then
-    redis.call('HSET', KEYS[2], FIELD, string.format('%s:%d::=%s', now, NUMBER, result), ...)
+    redis.call('HSET', KEYS[2], FIELD, now .. ':' .. (DIGITS ~= '' and DIGITS or '0') .. '::=' .. result, ...)
   else
     record_among_open(result, now, ...)
   end
