@@ -108,6 +108,12 @@ class Op(ABC, Generic[R]):
         """Return the commands of the pipeline."""
         raise TypeError(f"{type(self).__name__} has no commands")
 
+    @property
+    def first_key(self) -> Argument:
+        """The first of its keys; empty where it has none."""
+        command = self.commands()[:1] if self.script is None else [self.arguments()]
+        return (*command[0], "")[1] if command else ""
+
     def decode(self, reply: Any) -> R:
         """Make the result of the script's reply, or of the list of the commands' replies; by default it is that."""
         return reply  # type: ignore[no-any-return]
