@@ -6,6 +6,7 @@ import re
 import time
 import zlib
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +16,7 @@ from typing_extensions import override
 
 from langchain_memstore.backends.redis.backend import PATIENCE, RemoteBackend, pause
 from langchain_memstore.backends.redis.connections import Connections
-from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, is_for_now
+from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, blame, is_for_now
 from langchain_memstore.backends.redis.protocol import commands_of, was_not_queued, with_source
 from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.topology import Cluster
@@ -145,7 +146,7 @@ class ClusterBackend(RemoteBackend):
                 try:
                     answers = yield Request(self._cluster.node(address), _asked(members), alone=losses > 0)
                 except LOST as error:
-                    trouble = error
+                    trouble = blame(error, address)
                     for unit in members:
                         unit.asking = None
                     continue
@@ -153,8 +154,8 @@ class ClusterBackend(RemoteBackend):
                     length = len(unit.commands) + (unit.asking is not None)
                     replies, answers = answers[length - len(unit.commands) : length], answers[length:]
                     redirected |= self._take_in(unit, replies, op, address)
-                    if unit.replies is None:
-                        trouble = trouble or _refusal(replies)
+                    if unit.replies is None and trouble is None and (refusal := _refusal(replies)) is not None:
+                        trouble = blame(refusal, address)
             redirections += redirected
             if redirections > MOST_REDIRECTIONS:
                 raise ClusterDownError("the nodes of the cluster redirect to one another")
@@ -247,10 +248,22 @@ class ClusterBackend(RemoteBackend):
         raise trouble
 
 
+def nodes_of(cluster: Cluster, op: Op[Any]) -> tuple[Address, ...]:
+    """Return the nodes that have the keys of an operation, as far as that is known; nothing is asked."""
+    if op.scans or op.everywhere:
+        return tuple([master.address for master in cluster.masters])
+    is_one = op.script is not None or op.atomic
+    slots = {_slot(op)} if is_one else {key_slot(_bytes(command[1])) for command in op.commands()}
+    addresses = set[Address]()
+    for slot in slots:
+        with suppress(ClusterDownError):
+            addresses.add(cluster.owner(slot))
+    return tuple(addresses)
+
+
 def _slot(op: Op[Any]) -> int:
     """Return the slot of an operation whose keys are in one: that of its first; any, where it has no keys."""
-    key = op.arguments()[1] if op.script is not None else (*op.commands()[0], "")[1]
-    return int(key_slot(_bytes(key)))
+    return int(key_slot(_bytes(op.first_key)))
 
 
 def _bytes(key: str | bytes | int) -> bytes:

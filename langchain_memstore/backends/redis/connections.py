@@ -43,6 +43,8 @@ class Shared(ABC):
     def __init__(self, key: Hashable = None) -> None:
         self._key = key
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
+        self.controllers: dict[Hashable, Any] = {}
+        """What stands in for the server in an outage, by the options of the stores; see `backends.factory`."""
 
     @property
     def home(self) -> Shared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from redis.exceptions import (
     AuthenticationError,
@@ -20,6 +20,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.errors import BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op
+
+E = TypeVar("E", bound=Exception)
 
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
@@ -71,14 +73,31 @@ def _line_of(error: Exception, op: Op[Any]) -> str:
     return op.script.source.decode().splitlines()[int(line[1]) - 1] if line and op.script is not None else ""
 
 
-def is_for_now(error: ResponseError) -> bool:
+def is_for_now(error: Exception) -> bool:
     """Tell whether a node of a cluster cannot serve now what it, or another, will later."""
     return isinstance(error, FOR_NOW) or _ON_ITS_WAY in str(error)
 
 
+def blame(error: E, node: tuple[str, int]) -> E:
+    """Note which node of a Cluster an error came from."""
+    error.node = node  # type: ignore[attr-defined]
+    return error
+
+
 def translate(error: Exception, op: Op[Any]) -> BackendError:
     """Return the error to raise at the caller of an operation, for one of redis-py's or of the system."""
-    where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
+    node = getattr(error, "node", None)
+    raised = _translated(error, op, "" if node is None else " (node {}:{})".format(*node))
+    raised.node = node
+    if is_for_now(error) and (node is None or not isinstance(error, ClusterDownError)):
+        raised.scope = "operation"  # a slot is on its way, or nobody serves it: other slots are well
+    elif isinstance(error, REFUSED_LOGIN) or str(error).startswith("DENIED"):
+        raised.scope = "node"
+    return raised
+
+
+def _translated(error: Exception, op: Op[Any], node: str) -> BackendError:
+    where = f"Redis{node}" if op.subject is None else f"Redis{node}, for {op.subject}"
     if isinstance(error, REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
     if isinstance(error, LOST):
