@@ -68,9 +68,16 @@ def nothing_is_left() -> Iterator[None]:
     made.clear()
 
 
-def append(text: str, keys: SessionKeys = KEYS, *, most: int | None = None, evicted: int | None = None) -> Append:
+def append(
+    text: str,
+    keys: SessionKeys = KEYS,
+    *,
+    most: int | None = None,
+    evicted: int | None = None,
+    ttl: int | None = HOUR,
+) -> Append:
     bounds = Bounds(most, None, codec.RESULTS, codec.TURN_STARTS, max_evicted=evicted)
-    return Append(keys, codec.encode([HumanMessage(text)]), bounds, HOUR)
+    return Append(keys, codec.encode([HumanMessage(text)]), bounds, ttl)
 
 
 def texts(entries: list[bytes]) -> list[str]:
@@ -158,8 +165,8 @@ def test_what_may_have_been_done_over_a_day_ago_is_not_sent_again(mode: Any, cap
     backend = falling_back(primary, clock=clock)
     backend.execute(READ)
     primary.mode = mode
-    backend.execute(append("sent"))
-    backend.execute(append("not sent"))
+    backend.execute(append("sent", ttl=None))
+    backend.execute(append("not sent", ttl=None))
     done = texts(primary.backend.execute(READ).entries)
     primary.mode = "down"
     clock.now += 25 * 3600
@@ -176,7 +183,7 @@ def test_what_was_tried_while_nobody_could_hear_it_was_not_sent() -> None:
     primary.mode = "down"
     backend.execute(READ)
     for number in range(3):
-        backend.execute(append(str(number)))
+        backend.execute(append(str(number), ttl=None))
     time.sleep(0.1)  # in which the store is tried again and again
     clock.now += 72 * 3600
     primary.mode = "up"

@@ -22,6 +22,7 @@ from langchain_memstore.backends.steps import ExecuteOp, Pause, Steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op, R
 from langchain_memstore.ops.server import Ask
+from langchain_memstore.ops.stand_in import StandInValues
 from langchain_memstore.ops.state import LocalState
 from langchain_memstore.ops.write_ids import DAY
 from langchain_memstore.options import LayerPolicy
@@ -147,7 +148,7 @@ class OutageController:
         with self._lock:
             if self.state is State.HEALTHY:
                 self._breaker.open()
-                self._probe = op
+                self._probe = PING if op.writes else op  # what its caller is told was not done, is not done later
                 self._begin(State.DEGRADED, make_replayer)
                 logger.warning(
                     "the store is out of reach; conversations go on in this process until it is back: %s", str(error)
@@ -183,8 +184,6 @@ class OutageController:
             self.journal.check_room()
             result = stand_in.execute(op.run)
             self.journal.append(op, int(self._clock() * 1000) if was_sent else None)
-            if op is self._probe:
-                self._probe = None
             return (result,)
 
     def retain(self, user: object) -> None:
@@ -228,7 +227,7 @@ class OutageController:
 
     def _make_stand_in(self) -> LocalState:
         """Make what operations run on: what is known of the store, and what waits for it."""
-        stand_in = LocalState(self._clock)
+        stand_in = LocalState(self._clock, values=StandInValues())
         for keys, session in self.mirror.sessions():
             stand_in.sessions.keep(keys, session)
         for op in self.journal:
@@ -257,7 +256,8 @@ class OutageController:
                         yield ExecuteOp(store, PING)  # what waits counts as sent only where somebody may hear it
                         is_back = True
                     if op is self._probe or not self._is_too_late(op):
-                        self.mirror.record(op, (yield ExecuteOp(store, op.at_replay())))
+                        sent = op.at_replay(0, self._stand_in or LocalState(self._clock))
+                        self.mirror.record(sent, (yield ExecuteOp(store, sent)))
                 except BackendClosed:
                     return
                 except _LATER as error:
@@ -306,6 +306,8 @@ class OutageController:
             else:
                 self._replayed += 1
                 self.journal.done()
+                if self._stand_in is not None:
+                    self._stand_in.values.forget(target for target in op.targets if not self.journal.waits((target,)))
 
     def _go_down(self, error: BackendError) -> None:
         self._breaker.open()
