@@ -298,8 +298,8 @@ class Numbered:
         """Note that the write is not sent again."""
         NUMBERING.finish(self)
 
-    def at_replay(self) -> Self:
-        """Return the write as it is to be sent now, when it has waited in a journal."""
+    def renumbered(self) -> Self:
+        """Return the write with an id that says what is open now, when it has waited in a journal."""
         if self.write_id.count(".") < 2:
             return self  # of version 0.1, or it is not numbered
         return replace(self, write_id=NUMBERING.at_replay(self))  # type: ignore[type-var]

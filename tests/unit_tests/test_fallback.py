@@ -68,9 +68,16 @@ def nothing_is_left() -> Iterator[None]:
     made.clear()
 
 
-def append(text: str, keys: SessionKeys = KEYS, *, most: int | None = None, evicted: int | None = None) -> Append:
+def append(
+    text: str,
+    keys: SessionKeys = KEYS,
+    *,
+    most: int | None = None,
+    evicted: int | None = None,
+    ttl: int | None = HOUR,
+) -> Append:
     bounds = Bounds(most, None, codec.RESULTS, codec.TURN_STARTS, max_evicted=evicted)
-    return Append(keys, codec.encode([HumanMessage(text)]), bounds, HOUR)
+    return Append(keys, codec.encode([HumanMessage(text)]), bounds, ttl)
 
 
 def texts(entries: list[bytes]) -> list[str]:
@@ -158,8 +165,8 @@ def test_what_may_have_been_done_over_a_day_ago_is_not_sent_again(mode: Any, cap
     backend = falling_back(primary, clock=clock)
     backend.execute(READ)
     primary.mode = mode
-    backend.execute(append("sent"))
-    backend.execute(append("not sent"))
+    backend.execute(append("sent", ttl=None))
+    backend.execute(append("not sent", ttl=None))
     done = texts(primary.backend.execute(READ).entries)
     primary.mode = "down"
     clock.now += 25 * 3600
@@ -176,7 +183,7 @@ def test_what_was_tried_while_nobody_could_hear_it_was_not_sent() -> None:
     primary.mode = "down"
     backend.execute(READ)
     for number in range(3):
-        backend.execute(append(str(number)))
+        backend.execute(append(str(number), ttl=None))
     time.sleep(0.1)  # in which the store is tried again and again
     clock.now += 72 * 3600
     primary.mode = "up"
@@ -200,8 +207,8 @@ def test_what_cannot_be_applied_here_waits_for_the_store_all_the_same() -> None:
     """Two processes have left writes that exclude each other; the next one serves what it can, and replays both."""
     store, journal = LocalBackend(), Journal(10)
     key = Namespace("conversation", "kv").keys("x")
-    journal.append(Set(((key[0], b'"text"'),), None), since=0)
-    journal.append(Increment(key, 1, None), since=0)
+    journal.append(Set(((key[0], b'"text"'),), None), since=int(time.time() * 1000))
+    journal.append(Increment(key, 1, None), since=int(time.time() * 1000))
     backend = falling_back(store, lambda: journal)
     backend.execute(append("on"))
     wait_for_replay(backend)
@@ -536,7 +543,7 @@ def test_nothing_passes_what_an_earlier_process_left() -> None:
         """A journal that another thread looks at while it is opened."""
 
         def open(self) -> None:
-            self.append(append("earlier"), since=0)
+            self.append(append("earlier"), since=int(time.time() * 1000))
 
         def __len__(self) -> int:
             assert controller.state is not State.HEALTHY or not self._waiting

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from langchain_memstore import BackendDenied, BackendError, BackendUnavailable, codec
+from langchain_memstore import BackendDenied, BackendError, BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.local import LocalBackend
 from langchain_memstore.backends.outage import replay
 from langchain_memstore.backends.outage.controller import OutageController
@@ -404,3 +404,25 @@ class TestNodes:
         wait_until(lambda: not backend.status.pending)
         assert said(nodes.backend) == ["elsewhere", "known", *(["here"] if op.writes else [])]
         assert caplog.text == ""
+
+
+class TestMoments:
+    """A TTL that is set in an outage is a moment."""
+
+    def test_what_lives_on_is_there_after_the_outage(self, tmp_path: Path) -> None:
+        primary = Unsteady(LocalBackend())
+        backend = falling_back(primary, lambda: FileJournal(str(tmp_path / "journal"), 100))
+        primary.mode = "down"
+        kv = Memstore(backend).kv()
+        kv.set("lasting", 1)
+        kv.set("long", 2, ttl=3600)
+        kv.set("short", 3, ttl=0.2)
+        time.sleep(0.3)
+        backend.close()  # what waits is left to the next process
+        following = falling_back(primary, lambda: FileJournal(str(tmp_path / "journal"), 100))
+        kv = Memstore(following).kv()
+        assert kv.mget(["lasting", "long", "short"]) == [1, 2, None]
+        primary.mode = "up"
+        wait_until(lambda: not following.status.degraded)
+        assert kv.mget(["lasting", "long", "short"]) == [1, 2, None]
+        assert 3599 < (kv.ttl("long") or 0) < 3599.8

@@ -26,6 +26,7 @@ from langchain_memstore.errors import BackendError, BackendUnavailable
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op, R
+from langchain_memstore.ops.stand_in import StandInValues
 from langchain_memstore.ops.state import LocalState
 from langchain_memstore.options import LayerPolicy
 
@@ -103,8 +104,6 @@ class OutageController:
         )
         self._replayer: Backend | None = None
         """The backend through which the threads replay."""
-        self._stand_in: LocalState | None = None
-        """What operations run on that do not go to the store; None: all do."""
         self._since: float | None = None
         """Since when there is an outage; None: there is none."""
         self._cause: str | None = None
@@ -196,8 +195,8 @@ class OutageController:
         """Do to the stand-in what the store has done, where an outage has begun meanwhile."""
         if op.in_outage == "journal" and op.mirror in ("append", "write"):
             with self._lock:
-                if self._stand_in is not None:
-                    self._stand_in.execute(op.run)  # once: what stands in knows the last ids
+                if self._replay.stand_in is not None:
+                    self._replay.stand_in.execute(op.run)  # once: what stands in knows the last ids
 
     def serve(
         self, op: Op[R], error: BackendUnavailable | None, make_replayer: Callable[[], Backend]
@@ -214,9 +213,9 @@ class OutageController:
             BackendError: The operation is refused.
         """
         with self._lock:
-            if self._stand_in is None and error is not None and error.scope == "operation":
+            if self._replay.stand_in is None and error is not None and error.scope == "operation":
                 self._bridge(make_replayer)
-            if (stand_in := self._stand_in) is None:
+            if (stand_in := self._replay.stand_in) is None:
                 return None
             if op.in_outage == "refuse":
                 raise BackendUnavailable(f"the store cannot be reached, and {type(op).__name__} needs it")
@@ -227,10 +226,10 @@ class OutageController:
                     raise BackendUnavailable(f"{type(op).__name__} needs all nodes of the store: {self._cause}")
                 return (stand_in.execute(op.run),)
             self.journal.check_room()
-            now = int(self._clock() * 1000)
+            now = stand_in.now()
             waiting = self.journal.append(op, now, None if error is None else now)
             try:
-                result = stand_in.execute(op.run)
+                result = stand_in.execute(op.run, now)
             except BackendError:
                 self.journal.remove(waiting)
                 raise
@@ -292,7 +291,7 @@ class OutageController:
                 logger.warning("%d operations wait for the store %s", len(self.journal), self.journal.kept())
             self.journal.close()
             replayer, self._replayer = self._replayer, None
-            self._stand_in = self._since = self._cause = None
+            self._replay.stand_in = self._since = self._cause = None
             self._replay.absences.clear()
             self.state = State.CLOSED
         if replayer is not None:
@@ -309,7 +308,7 @@ class OutageController:
             self.state = State.REPLAYING
         else:
             self.state = State.HEALTHY
-            self._stand_in = None
+            self._replay.stand_in = None
         if self._since is not None and not replay.absences and waits == replay.parked:
             seconds = self._clock() - self._since
             logger.info("the store is back after %.1f s; %d operations were replayed", seconds, replay.replayed)
@@ -318,7 +317,7 @@ class OutageController:
 
     def _bridge(self, make_replayer: Callable[[], Backend]) -> None:
         """Stand in for the store, and have the threads replay to it; the lock is held."""
-        self._stand_in = self._make_stand_in()
+        self._replay.stand_in = self._make_stand_in()
         if self._replayer is None:
             self._replayer = make_replayer()
         RETRY_THREADS.add(self, self._replay.remaining())
@@ -331,12 +330,12 @@ class OutageController:
 
     def _make_stand_in(self) -> LocalState:
         """Make what operations run on: what is known of the store, and what waits for it."""
-        stand_in = LocalState(self._clock)
+        stand_in = LocalState(self._clock, values=StandInValues())
         for keys, session in self.mirror.sessions():
             stand_in.sessions.keep(keys, session)
         for waiting in self.journal:
             with suppress(BackendError):  # which the store will tell at the replay
-                stand_in.execute(waiting.op.run)
+                stand_in.execute(waiting.op.run, waiting.since)
         return stand_in
 
 

@@ -191,7 +191,7 @@ def read_op(data: bytes) -> Op[Any]:
 
 
 def _packed_fields(value: Any) -> list[Any]:
-    return [_packed(getattr(value, field.name)) for field in fields(value) if field.init]
+    return [_packed(getattr(value, field.name)) for field in fields(value) if field.init and not field.kw_only]
 
 
 def _packed(value: Any) -> Any:

@@ -19,6 +19,7 @@ from langchain_memstore.backends.steps import ExecuteOp, Pause, Steps
 from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendUnavailable
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.server import Ask
+from langchain_memstore.ops.state import LocalState
 from langchain_memstore.ops.write_ids import DAY
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ class Replay:
         self._is_last = self._disk_fails = False
         self._reached: dict[Absence, bool] = {}
         """Which of the nodes that were away this run has reached, and which it has not."""
+        self.stand_in: LocalState | None = None
+        """What operations run on that do not go to the store; None: all do."""
         self.absences: dict[Hashable, Absence] = {}
         """The nodes that are away; None: all of them."""
         self.has_done = False
@@ -213,7 +216,8 @@ class Replay:
             self._journal.mark_sent(waiting, now)
         yield from self._sync()
         try:
-            result = yield ExecuteOp(store, op.at_replay())
+            sent = op.at_replay(now - waiting.since, self.stand_in or LocalState(self._clock))
+            result = yield ExecuteOp(store, sent)
         except BackendClosed:
             raise
         except BackendError as error:
@@ -229,11 +233,14 @@ class Replay:
         except Exception as error:  # a bug of ours; its text may quote what is stored
             logger.error("an operation that waits, %s, fails: %s", type(op).__name__, type(error).__name__)
             return self._refuse(waiting)
-        self._mirror.record(op, result)
-        with self._lock, self._logging_disk():
+        self._mirror.record(sent, result)
+        with self._lock:
             self.has_done = True
             self.replayed += 1
-            self._journal.remove(waiting)
+            with self._logging_disk():
+                self._journal.remove(waiting)
+            if self.stand_in is not None:
+                self.stand_in.values.forget(target for target in op.targets if not self._journal.waits((target,)))
         yield from self._sync()
         return Outcome.DONE
 
@@ -260,7 +267,7 @@ class Replay:
             absences = [absence for absence in self.absences.values() if absence not in self._reached]
         for absence in absences:
             op = absence.met_by
-            probe = op if op.in_outage == "serve" else _asking(op)  # what was journaled is not tried out of turn
+            probe = _asking(op) if op.writes else op  # what its caller was told was not done is not done later
             if (yield from self._reach(store, absence, probe)):
                 self._note_return([absence])
 
