@@ -6,8 +6,10 @@ import re
 from typing import Any, NoReturn
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
+    ClusterCrossSlotError,
     ClusterDownError,
     NoPermissionError,
     OutOfMemoryError,
@@ -18,11 +20,13 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langchain_memstore.backends.redis.tls import TlsFailed
 from langchain_memstore.errors import BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op
 
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
+FINAL = (*REFUSED_LOGIN, TlsFailed)  # of those that are no loss of a connection, and not sent again
 FOR_NOW = (ClusterDownError, TryAgainError)  # a cluster's answers that a while may change
 _UNABLE = (ReadOnlyError, *FOR_NOW)
 _ON_ITS_WAY = "access a non local key"  # a script, in a slot that is moved, looks for a key that it has just deleted
@@ -76,14 +80,32 @@ def is_for_now(error: ResponseError) -> bool:
     return isinstance(error, FOR_NOW) or _ON_ITS_WAY in str(error)
 
 
-def translate(error: Exception, op: Op[Any]) -> BackendError:
-    """Return the error to raise at the caller of an operation, for one of redis-py's or of the system."""
+def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendError:
+    """Return the error to raise at the caller of an operation, for one of redis-py's or of the system.
+
+    Args:
+        error: What happened.
+        op: The operation.
+        has_connected: Whether an operation went over these connections before; TLS was right then.
+    """
     where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
     if isinstance(error, REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
+    if isinstance(error, TlsFailed):
+        if not has_connected:
+            return BackendDenied(f"{where}: {error}")
+        return BackendUnavailable(
+            f"{where}: cannot be reached: TLS fails that worked before; a certificate may have expired or been "
+            f"replaced: {error}"
+        )
     if isinstance(error, LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     text = _text(error)
+    if isinstance(error, (AskError, ClusterCrossSlotError)):
+        return BackendError(
+            f"{where}: this server is part of a Redis Cluster; its URL is redis+cluster://host:port (over TLS "
+            "rediss+cluster://), and its client a RedisCluster"
+        )
     if isinstance(error, _UNABLE) or text.startswith(_UNABLE_CODES) or _ON_ITS_WAY in text:
         return BackendUnavailable(f"{where}: cannot serve now: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
