@@ -24,6 +24,7 @@ SECONDS_LIMIT = 10**12
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseLanguageModel
     from langchain_core.runnables import Runnable
+    from redis.credentials import CredentialProvider
 
     from langchain_memstore.codec.encryption import KeyRing
 
@@ -115,6 +116,9 @@ class ConnectionOptions(TypedDict, total=False):
     """Seconds to wait for an answer; None: as long as it takes. Default: 5."""
     socket_connect_timeout: float | None
     """Seconds to wait for a connection; None: as long as it takes. Default: 5."""
+    credential_provider: CredentialProvider | None
+    """Gives the user name and the password of each new connection, in place of those in the URL: a
+    `redis.credentials.CredentialProvider`. None: those in the URL (the default)."""
 
 
 class LayerOptions(TypedDict, total=False):

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.connections import Connections, Shared
-from langchain_memstore.backends.redis.errors import LOST, REFUSED_LOGIN, translate
+from langchain_memstore.backends.redis.errors import FINAL, LOST, translate
 from langchain_memstore.backends.redis.protocol import commands_of, result_of, was_not_queued, with_source
 from langchain_memstore.errors import BackendClosed
 from langchain_memstore.models import Status
@@ -53,7 +53,8 @@ class RemoteBackend(Backend):
         try:
             result = result_of(op, self._call(op))
         except (RedisError, OSError) as error:
-            raise translate(error, op) from error
+            raise translate(error, op, self._shared.has_connected) from error
+        self._shared.has_connected = True
         if (rest := op.follow_up(result)) is not None:
             self.execute(rest)
         return result
@@ -63,7 +64,8 @@ class RemoteBackend(Backend):
         try:
             result = result_of(op, await self._acall(op))
         except (RedisError, OSError) as error:
-            raise translate(error, op) from error
+            raise translate(error, op, self._shared.has_connected) from error
+        self._shared.has_connected = True
         if (rest := op.follow_up(result)) is not None:
             await self.aexecute(rest)
         return result
@@ -145,7 +147,7 @@ class RedisBackend(RemoteBackend):
 
 def pause(error: Exception, losses: int, until: float) -> float:
     """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
-    if losses > RETRIES or time.monotonic() > until or isinstance(error, REFUSED_LOGIN):
+    if losses > RETRIES or time.monotonic() > until or isinstance(error, FINAL):
         raise error
     if isinstance(error, MaxConnectionsError):  # a borrowed pool that does not wait by itself
         return 0.01

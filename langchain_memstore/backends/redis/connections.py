@@ -22,6 +22,7 @@ from langchain_memstore.backends.redis.urls import (
     pool_like,
     sentinel_pools,
     settings_of,
+    shared_key,
     url_pools,
 )
 from langchain_memstore.ops.base import Command
@@ -42,6 +43,8 @@ class Shared(ABC):
 
     def __init__(self, key: Hashable = None) -> None:
         self._key = key
+        self.has_connected = False
+        """Whether an operation went over these connections."""
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.controllers: dict[Hashable, Any] = {}
         """What stands in for the server in an outage, by the options of the stores; see `backends.factory`."""
@@ -172,7 +175,7 @@ class Connections(Shared):
             ValueError: The URL or an option makes no sense.
         """
         settings = settings_of(options)
-        key = (url, *sorted(settings.items()))
+        key = shared_key(url, settings)
         make = sentinel_pools if url.startswith(SENTINEL_SCHEMES) else url_pools
         return find_shared(key, lambda: cls(make(url, settings), key))
 

@@ -6,8 +6,10 @@ import re
 from typing import Any, NoReturn, TypeVar
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
+    ClusterCrossSlotError,
     ClusterDownError,
     NoPermissionError,
     OutOfMemoryError,
@@ -18,6 +20,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langchain_memstore.backends.redis.tls import TlsFailed
 from langchain_memstore.errors import BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op
 
@@ -25,6 +28,7 @@ E = TypeVar("E", bound=Exception)
 
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
+FINAL = (*REFUSED_LOGIN, TlsFailed)  # of those that are no loss of a connection, and not sent again
 FOR_NOW = (ClusterDownError, TryAgainError)  # a cluster's answers that a while may change
 _UNABLE = (ReadOnlyError, *FOR_NOW)
 _ON_ITS_WAY = "access a non local key"  # a script, in a slot that is moved, looks for a key that it has just deleted
@@ -84,25 +88,43 @@ def blame(error: E, node: tuple[str, int]) -> E:
     return error
 
 
-def translate(error: Exception, op: Op[Any]) -> BackendError:
-    """Return the error to raise at the caller of an operation, for one of redis-py's or of the system."""
+def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendError:
+    """Return the error to raise at the caller of an operation, for one of redis-py's or of the system.
+
+    Args:
+        error: What happened.
+        op: The operation.
+        has_connected: Whether an operation went over these connections before; TLS was right then.
+    """
     node = getattr(error, "node", None)
-    raised = _translated(error, op, "" if node is None else " (node {}:{})".format(*node))
+    raised = _translated(error, op, has_connected, "" if node is None else " (node {}:{})".format(*node))
     raised.node = node
     if is_for_now(error) and (node is None or not isinstance(error, ClusterDownError)):
         raised.scope = "operation"  # a slot is on its way, or nobody serves it: other slots are well
-    elif isinstance(error, REFUSED_LOGIN) or str(error).startswith("DENIED"):
+    elif isinstance(error, FINAL) or str(error).startswith("DENIED"):
         raised.scope = "node"
     return raised
 
 
-def _translated(error: Exception, op: Op[Any], node: str) -> BackendError:
+def _translated(error: Exception, op: Op[Any], has_connected: bool, node: str) -> BackendError:
     where = f"Redis{node}" if op.subject is None else f"Redis{node}, for {op.subject}"
     if isinstance(error, REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
+    if isinstance(error, TlsFailed):
+        if not has_connected:
+            return BackendDenied(f"{where}: {error}")
+        return BackendUnavailable(
+            f"{where}: cannot be reached: TLS fails that worked before; a certificate may have expired or been "
+            f"replaced: {error}"
+        )
     if isinstance(error, LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     text = _text(error)
+    if isinstance(error, (AskError, ClusterCrossSlotError)):
+        return BackendError(
+            f"{where}: this server is part of a Redis Cluster; its URL is redis+cluster://host:port (over TLS "
+            "rediss+cluster://), and its client a RedisCluster"
+        )
     if isinstance(error, _UNABLE) or text.startswith(_UNABLE_CODES) or _ON_ITS_WAY in text:
         return BackendUnavailable(f"{where}: cannot serve now: {text}")
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):

@@ -16,8 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langchain_memstore.backends.redis.checkout import aconnection_of, connection_of
 from langchain_memstore.backends.redis.protocol import is_left_open, packed
-from langchain_memstore.backends.redis.sentinel import aconnection_of, connection_of
 from langchain_memstore.ops.base import Command
 
 # `asyncio.timeout`, or what stands for it in older Pythons, where redis-py brings it.

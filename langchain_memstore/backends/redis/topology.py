@@ -14,12 +14,14 @@ from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.redis.connections import Connections, Shared, find_shared
 from langchain_memstore.backends.redis.sentinel import Address
+from langchain_memstore.backends.redis.url_options import read_options
 from langchain_memstore.backends.redis.urls import (
     MakePool,
     common_settings,
     node_pools,
     parse_hosts,
     settings_of,
+    shared_key,
     url_pools,
 )
 from langchain_memstore.options import ConnectionOptions
@@ -81,10 +83,11 @@ class Cluster(Shared):
             ValueError: The URL or an option makes no sense.
         """
         parts, settings = parse_hosts(url, 6379), settings_of(options)
-        if parts.path not in ([], ["0"]):
-            raise ValueError("a Redis Cluster has database 0 alone; take the path off the Redis URL")
+        asked = read_options(parts.query.removeprefix("?"), tls=parts.scheme == "rediss://")
+        if parts.path not in ([], ["0"]) or asked.get("db"):
+            raise ValueError("a Redis Cluster has database 0 alone; take the path, or db, off the Redis URL")
         url_pools(parts.node_url(parts.hosts[0]), settings)
-        key = (url, *sorted(settings.items()))
+        key = shared_key(url, settings)
         return find_shared(key, lambda: cls(parts.hosts, lambda node: url_pools(parts.node_url(node), settings), key))
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,10 +15,15 @@ import redis.asyncio.connection as aio
 import redis.connection as sync
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
 from langchain_memstore._version import __version__
-from langchain_memstore.backends.redis.sentinel import Address, AsyncSentinelPool, SentinelPool
+from langchain_memstore.backends.redis.lines import OWN_CONNECTIONS, Line
+from langchain_memstore.backends.redis.masters import AsyncSentinelPool, SentinelPool
+from langchain_memstore.backends.redis.sentinel import ANSWER_WITHIN, Address
+from langchain_memstore.backends.redis.tls import Tls
+from langchain_memstore.backends.redis.url_options import OCSP, read_options
 from langchain_memstore.options import ConnectionOptions, check_count, check_seconds
 
 SERVER_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -25,6 +31,16 @@ SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 CLUSTER_SCHEMES = ("redis+cluster://", "rediss+cluster://")
 SCHEMES = (*SERVER_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES)
 HEALTH_CHECK_INTERVAL = 30  # seconds that a connection may idle before it is tried before use
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (
+        ("TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", 60),  # the latter on macOS
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+    )
+    if hasattr(socket, name)
+}
+"""TCP keepalive: after a minute's silence every 10 seconds; without an answer to three the connection is dead."""
 
 MakePool = Callable[[bool], Any]
 """Makes a connection pool: for the running event loop where its argument is True, else for threads."""
@@ -36,7 +52,15 @@ def settings_of(options: ConnectionOptions) -> dict[str, Any]:
     check_count("max_connections", settings["max_connections"])
     check_seconds("socket_timeout", settings["socket_timeout"])
     check_seconds("socket_connect_timeout", settings["socket_connect_timeout"])
+    if not isinstance(provider := settings.get("credential_provider"), (CredentialProvider, type(None))):
+        raise ValueError(f"credential_provider must be a redis.credentials.CredentialProvider, not {type(provider)}")
     return settings
+
+
+def shared_key(url: str, settings: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what connections are shared by: a URL and settings."""
+    provider = settings.get("credential_provider")  # which may not be hashable
+    return (url, *sorted({**settings, "credential_provider": id(provider)}.items()))
 
 
 class ManyHosts(NamedTuple):
@@ -90,16 +114,12 @@ def url_pools(url: str, settings: dict[str, Any]) -> MakePool:
     Raises:
         ValueError: The URL makes no sense; the error does not quote it.
     """
-    _parse(url)
-    if not url.startswith("unix"):
-        settings = {**settings, "socket_keepalive": True}
+    return _checked(_server_pools(_read(url, settings), url.startswith("rediss")))
 
-    def make(asynchronous: bool) -> Any:
-        return (aio if asynchronous else sync).BlockingConnectionPool.from_url(
-            url, **settings, **_patient(asynchronous), health_check_interval=HEALTH_CHECK_INTERVAL
-        )
 
-    return _checked(make)
+def node_pools(address: Address, settings: dict[str, Any], is_tls: bool) -> MakePool:
+    """Return what makes the pools of one server, by its address and common settings."""
+    return _server_pools({**settings, "host": address[0], "port": address[1]}, is_tls)
 
 
 def sentinel_pools(url: str, settings: dict[str, Any]) -> MakePool:
@@ -117,16 +137,13 @@ def sentinel_pools(url: str, settings: dict[str, Any]) -> MakePool:
     if not 1 <= len(parts.path) <= 2 or not all(part.isdecimal() for part in parts.path[1:]):
         raise ValueError("the Redis URL must name a service: redis+sentinel://host:port,host:port/service/db")
     service, *db = parts.path
-    options = _parse(parts.node_url(parts.hosts[0], f"/{db[0] if db else 0}"))
-    options = {**options, **settings, "socket_keepalive": True}
-    for name in ("host", "port", "connection_class"):
-        options.pop(name, None)
+    options = _read(parts.node_url(parts.hosts[0], f"/{db[0] if db else 0}"), settings, sentinel=True)
     login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    asked = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl_"))} | login
     is_tls = parts.scheme == "rediss://"
-    asked = {**login, **tls, "ssl": is_tls, "socket_keepalive": True}
-    asked |= {name: settings[name] for name in ("socket_timeout", "socket_connect_timeout")}
-    return _checked(lambda asynchronous: _sentinel_pool(asynchronous, service, parts.hosts, asked, options, is_tls))
+    return _checked(
+        lambda asynchronous: _sentinel_pool(asynchronous, service, parts.hosts, asked, is_tls, options, is_tls)
+    )
 
 
 def pool_like(lent: weakref.ref[Any], asynchronous: bool) -> Any:
@@ -138,27 +155,25 @@ def pool_like(lent: weakref.ref[Any], asynchronous: bool) -> Any:
     pool: Any = lent()
     settings = common_settings(pool.connection_kwargs)
     settings["max_connections"] = min(pool.max_connections, 20)
-    for twins in _TWINS:
-        if pool.connection_class in twins:
-            return (aio if asynchronous else sync).BlockingConnectionPool(
-                connection_class=twins[asynchronous], **settings, **_patient(asynchronous)
-            )
+    if (is_tls := _KINDS.get(pool.connection_class)) is not None:
+        return _server_pools(settings, is_tls)(asynchronous)
     if hasattr(pool, "sentinel_manager") and pool.is_master:
         clients = [sentinel.connection_pool for sentinel in pool.sentinel_manager.sentinels]
         asked = common_settings(clients[0].connection_kwargs)
         hosts = [(asked_pool.connection_kwargs["host"], asked_pool.connection_kwargs["port"]) for asked_pool in clients]
-        asked["ssl"] = issubclass(clients[0].connection_class, (sync.SSLConnection, aio.SSLConnection))
-        is_tls = issubclass(pool.connection_class, (sync.SSLConnection, aio.SSLConnection))
-        return _sentinel_pool(asynchronous, pool.service_name, hosts, asked, settings, is_tls)
+        is_tls, asked_is_tls = (issubclass(each.connection_class, _TLS_KINDS) for each in (pool, clients[0]))
+        return _sentinel_pool(asynchronous, pool.service_name, hosts, asked, asked_is_tls, settings, is_tls)
     missing = "async_client=redis.asyncio.Redis(...)" if asynchronous else "redis_client=redis.Redis(...)"
     raise ValueError(f"connections of {pool.connection_class.__name__} have no twin; pass {missing} too")
 
 
-_TWINS = (
-    (sync.Connection, aio.Connection),
-    (sync.SSLConnection, aio.SSLConnection),
-    (sync.UnixDomainSocketConnection, aio.UnixDomainSocketConnection),
-)
+_TLS_KINDS = (sync.SSLConnection, aio.SSLConnection)
+_KINDS: dict[type, bool] = {
+    **dict.fromkeys((sync.Connection, aio.Connection), False),
+    **dict.fromkeys((sync.UnixDomainSocketConnection, aio.UnixDomainSocketConnection), False),
+    **dict.fromkeys(_TLS_KINDS, True),
+}
+"""redis-py's connections, and whether they use TLS."""
 # What a connection for threads and one for an event loop understand alike, beside what starts with `ssl_`.
 _COMMON = {"host", "port", "path", "db", "username", "password", "credential_provider", "protocol", "client_name"}
 _COMMON |= {"socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"}
@@ -166,16 +181,41 @@ _COMMON |= {"health_check_interval"}
 
 
 def common_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return those of a connection's settings that both variants understand."""
-    return {name: value for name, value in settings.items() if name in _COMMON or name.startswith("ssl_")}
+    """Return those of a connection's settings that both variants understand.
+
+    Raises:
+        ValueError: It asks whether certificates were revoked, which one variant would leave out.
+    """
+    if any(settings.get(name) for name in OCSP):
+        raise ValueError(
+            f"a client with {' or '.join(OCSP)} has no twin for an event loop; pass an async_client too, and no "
+            "RedisCluster"
+        )
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in _COMMON or (name.startswith("ssl_") and not name.startswith(("ssl_validate_ocsp", "ssl_ocsp")))
+    }
 
 
-def node_pools(address: Address, settings: dict[str, Any], is_tls: bool) -> MakePool:
-    """Return what makes the pools of one server, by its address and common settings."""
-    settings = {**settings, "host": address[0], "port": address[1]}
-    return lambda asynchronous: (aio if asynchronous else sync).BlockingConnectionPool(
-        connection_class=_TWINS[is_tls][asynchronous], **settings, **_patient(asynchronous)
-    )
+def _server_pools(settings: dict[str, Any], is_tls: bool) -> MakePool:
+    """Return what makes the pools of one server. Nothing connects yet.
+
+    Args:
+        settings: How to connect; with a `path`, over a Unix socket.
+        is_tls: Whether that is over TLS.
+    """
+    reached, line = _parted(settings, is_tls)
+
+    def make(asynchronous: bool) -> Any:
+        variant = aio if asynchronous else sync
+        options = {"health_check_interval": HEALTH_CHECK_INTERVAL, **_patient(asynchronous), **reached}
+        if "path" in options:
+            return variant.BlockingConnectionPool(connection_class=variant.UnixDomainSocketConnection, **options)
+        kind = OWN_CONNECTIONS[is_tls][asynchronous]
+        return variant.BlockingConnectionPool(connection_class=kind, line=line, **options)
+
+    return make
 
 
 def _sentinel_pool(
@@ -183,6 +223,7 @@ def _sentinel_pool(
     service: str,
     hosts: list[Address],
     asked: dict[str, Any],
+    asked_is_tls: bool,
     settings: dict[str, Any],
     is_tls: bool,
 ) -> Any:
@@ -193,19 +234,35 @@ def _sentinel_pool(
         service: What the sentinels call the service.
         hosts: Where the sentinels are.
         asked: How to connect to the sentinels.
+        asked_is_tls: Whether that is over TLS.
         settings: How to connect to the master.
         is_tls: Whether that is over TLS.
     """
-    make_manager: Any = redis.asyncio.Sentinel if asynchronous else redis.Sentinel
-    make_pool: Any = AsyncSentinelPool if asynchronous else SentinelPool
     patient = _patient(asynchronous)
     del patient["timeout"]  # these pools do not wait; the backend does
-    asked = {name: value for name, value in asked.items() if name not in ("host", "port", "db")}
-    settings = {name: value for name, value in settings.items() if name not in ("host", "port")}
-    manager = make_manager(hosts, sentinel_kwargs={**asked, "retry": patient["retry"]})
-    return make_pool(
-        service, manager, ssl=is_tls, **{"health_check_interval": HEALTH_CHECK_INTERVAL, **settings}, **patient
-    )
+    others = ("host", "port", "db", "health_check_interval")
+    asked = {name: value for name, value in asked.items() if name not in others}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        asked[name] = min(asked.get(name) or ANSWER_WITHIN, ANSWER_WITHIN)
+    make_client: Any = redis.asyncio.Redis if asynchronous else redis.Redis
+    make_pool: Any = (aio if asynchronous else sync).ConnectionPool
+    reached, line = _parted(asked, asked_is_tls)
+    kind = OWN_CONNECTIONS[asked_is_tls][asynchronous]
+    clients = [
+        make_client(
+            connection_pool=make_pool(connection_class=kind, line=line, host=host, port=port, **reached, **patient)
+        )
+        for host, port in hosts
+    ]
+    reached, line = _parted({name: value for name, value in settings.items() if name not in ("host", "port")}, is_tls)
+    options = {"health_check_interval": HEALTH_CHECK_INTERVAL, **patient, **reached}
+    return (AsyncSentinelPool if asynchronous else SentinelPool)(service, clients, is_tls, line=line, **options)
+
+
+def _parted(settings: dict[str, Any], is_tls: bool) -> tuple[dict[str, Any], Line]:
+    """Part the settings of a connection from what they say of TLS."""
+    reached = {name: value for name, value in settings.items() if not name.startswith("ssl_")}
+    return reached, Line(Tls(settings) if is_tls else None)
 
 
 def _patient(asynchronous: bool) -> dict[str, Any]:
@@ -220,14 +277,32 @@ def _identity() -> dict[str, Any]:
     return {"lib_name": "langchain-memstore", "lib_version": __version__}
 
 
-def _parse(url: str) -> dict[str, Any]:
+def _read(url: str, settings: dict[str, Any], sentinel: bool = False) -> dict[str, Any]:
+    """Return how to connect to the server of a URL: what it says goes before other settings."""
+    place, _, query = url.partition("?")
     try:
-        return dict(sync.parse_url(url))  # type: ignore[no-untyped-call]
+        parsed = dict(sync.parse_url(place))  # type: ignore[no-untyped-call]
     except ValueError:  # its text may quote the password
-        pass
-    if not url.startswith(SERVER_SCHEMES):
+        parsed = {}
+    if not place.startswith(SERVER_SCHEMES):
         raise ValueError(f"the Redis URL must start with one of {', '.join(SCHEMES)}")
-    raise ValueError("the Redis URL cannot be read; percent-encode special characters in its user name and password")
+    if not parsed:
+        raise ValueError(
+            "the Redis URL cannot be read; percent-encode special characters in its user name and password"
+        )
+    options = read_options(query.partition("#")[0], tls=place.startswith("rediss"), sentinel=sentinel)
+    if "db" in options:
+        parsed.pop("db", None)
+    if parsed.pop("connection_class", None) is sync.UnixDomainSocketConnection:
+        keepalive = {}
+    else:
+        keepalive = {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    read = {**keepalive, **settings, **options, **parsed}
+    if read.get("credential_provider") is None:
+        read.pop("credential_provider", None)
+    elif "username" in read or "password" in read:
+        raise ValueError("pass credential_provider, or a user name and a password in the Redis URL, and not both")
+    return read
 
 
 def _checked(make: MakePool) -> MakePool:
@@ -236,5 +311,5 @@ def _checked(make: MakePool) -> MakePool:
         make(False).make_connection()
     except TypeError as error:
         unknown = str(error).rpartition("argument ")[2]
-        raise ValueError(f"the Redis URL has an option that redis-py does not know: {unknown}") from None
+        raise ValueError(f"the Redis URL has an option that its scheme, or this redis-py, lacks: {unknown}") from None
     return make
