@@ -132,7 +132,7 @@ def backend_over(connections: Connections | Cluster, layers: LayerPolicy, key_ri
         backend: Backend = make_backend()
         if layers.near_cache is not False:
             backend = NearCacheBackend(backend, controller.mirror, records=False)
-        return FallbackBackend(backend, controller, make_backend)
+        return FallbackBackend(backend, controller, make_backend, connections.home.end_waits)
 
 
 def _journal(layers: LayerPolicy, key_ring: KeyRing | None) -> Journal:

@@ -30,7 +30,7 @@ class FallbackBackend(BackendWrapper):
         backend: The store.
         controller: What stands in for it; the backends of one store share it.
         make_replayer: Makes one more backend of the store, through which a thread replays.
-        end_waits: Has those go on who wait for a connection to what cannot be reached.
+        end_waits: Has those go on who wait for a connection to a node that cannot be reached; None: to any.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FallbackBackend(BackendWrapper):
         backend: Backend,
         controller: OutageController,
         make_replayer: Callable[[], Backend],
-        end_waits: Callable[[], None] = lambda: None,
+        end_waits: Callable[[tuple[str, int] | None], None] = lambda node: None,
     ) -> None:
         super().__init__(backend)
         self._controller = controller
@@ -127,4 +127,5 @@ class FallbackBackend(BackendWrapper):
 
     def _begin(self, op: Op[Any], error: BackendUnavailable) -> None:
         self._controller.begin(op, error, self._make_replayer)
-        self._end_waits()
+        if error.scope == "node":
+            self._end_waits(error.node)

@@ -20,6 +20,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langchain_memstore.backends.redis.limits import OperationCut, ScriptsCut, WaitEnded
 from langchain_memstore.backends.redis.tls import TlsFailed
 from langchain_memstore.errors import BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op
@@ -28,7 +29,7 @@ E = TypeVar("E", bound=Exception)
 
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
-FINAL = (*REFUSED_LOGIN, TlsFailed)  # of those that are no loss of a connection, and not sent again
+FINAL = (*REFUSED_LOGIN, TlsFailed, WaitEnded)  # of those that are no loss of a connection, and not sent again
 FOR_NOW = (ClusterDownError, TryAgainError)  # a cluster's answers that a while may change
 _UNABLE = (ReadOnlyError, *FOR_NOW)
 _ON_ITS_WAY = "access a non local key"  # a script, in a slot that is moved, looks for a key that it has just deleted
@@ -101,7 +102,7 @@ def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendErro
     raised.node = node
     if is_for_now(error) and (node is None or not isinstance(error, ClusterDownError)):
         raised.scope = "operation"  # a slot is on its way, or nobody serves it: other slots are well
-    elif isinstance(error, FINAL) or str(error).startswith("DENIED"):
+    elif isinstance(error, (*REFUSED_LOGIN, TlsFailed)) or str(error).startswith("DENIED"):
         raised.scope = "node"
     return raised
 
@@ -117,6 +118,10 @@ def _translated(error: Exception, op: Op[Any], has_connected: bool, node: str) -
             f"{where}: cannot be reached: TLS fails that worked before; a certificate may have expired or been "
             f"replaced: {error}"
         )
+    if isinstance(error, ScriptsCut):
+        return BackendDenied(f"{where}: {error}")
+    if isinstance(error, OperationCut):
+        return BackendError(f"{where}: {error}")
     if isinstance(error, LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     text = _text(error)
