@@ -16,8 +16,6 @@ from typing_extensions import override
 from langchain_memstore import codec
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import (
-    BackendError,
-    BackendUnavailable,
     DecryptError,
     MessageDecodeError,
     MessageEncodeError,
@@ -69,45 +67,33 @@ class GenerationCache(BaseCache):
             BackendError: The store refuses.
         """
         op = self._getting(prompt, llm_string)
-        try:
+        data = None
+        with self._failures.reading():
             (data,) = self._backend.execute(op)
-        except BackendUnavailable as error:
-            self._failures.note(error)
-            return None
         return self._decode(data, op.keys[0])
 
     @override
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return what the model answered to the prompt before; the async variant of `lookup`."""
         op = self._getting(prompt, llm_string)
-        try:
+        data = None
+        with self._failures.reading():
             (data,) = await self._backend.aexecute(op)
-        except BackendUnavailable as error:
-            self._failures.note(error)
-            return None
         return self._decode(data, op.keys[0])
 
     @override
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
-            try:
+            with self._failures.writing():
                 self._backend.execute(op)
-            except BackendError as error:
-                self._failures.note(error)
-            else:
-                self._failures.clear()
 
     @override
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt; the async variant of `update`."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
-            try:
+            with self._failures.writing():
                 await self._backend.aexecute(op)
-            except BackendError as error:
-                self._failures.note(error)
-            else:
-                self._failures.clear()
 
     @override
     def clear(self, **kwargs: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from langchain_memstore.errors import BackendError
+from langchain_memstore.errors import BackendError, BackendUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +24,26 @@ class CacheFailures:
         self._lock = threading.Lock()
         self._failed = False
 
-    def note(self, error: BackendError) -> None:
-        """Note that the store could not be asked, or does not keep something."""
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Go on where the store cannot be reached: nothing is found. One that refuses raises."""
+        try:
+            yield
+        except BackendUnavailable as error:
+            self._note(error)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Go on where the store does not keep something."""
+        try:
+            yield
+        except BackendError as error:
+            self._note(error)
+        else:
+            self._failed = False
+
+    def _note(self, error: BackendError) -> None:
         with self._lock:
             is_first, self._failed = not self._failed, True
         if is_first:
             logger.warning("%s cannot be cached for now: %s", self._what, error)
-
-    def clear(self) -> None:
-        """Note that the store has kept something."""
-        self._failed = False

@@ -19,14 +19,7 @@ import orjson
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.codec.tagged import MARK, pack
 from langchain_memstore.codec.values import ValueCodec
-from langchain_memstore.errors import (
-    BackendError,
-    BackendUnavailable,
-    DecryptError,
-    MessageEncodeError,
-    ValueDecodeError,
-    ValueEncodeError,
-)
+from langchain_memstore.errors import DecryptError, MessageEncodeError, ValueDecodeError, ValueEncodeError
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.kv.cache_failures import CacheFailures
 from langchain_memstore.listing import alist_names, list_names
@@ -245,13 +238,11 @@ class Results:
                 break
             if (data := other.result()) is not None:
                 return self._hit(key, data)
-        data, is_reachable = None, True
+        data, is_reachable = None, False
         try:
-            try:
+            with self._failures.reading():
                 (data,) = self.backend.execute(Get((self._space.key(key),)))
-            except BackendUnavailable as error:
-                self._failures.note(error)
-                is_reachable = False
+                is_reachable = True
             if data is not None:
                 with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
@@ -260,12 +251,8 @@ class Results:
             setting = self._computed(key, value)
             data = setting.items[0][1]
             if is_reachable:
-                try:
+                with self._failures.writing():
                     self.backend.execute(setting)
-                except BackendError as error:
-                    self._failures.note(error)
-                else:
-                    self._failures.clear()
             return value
         except Exception as error:
             mine.set_exception(error)
@@ -285,13 +272,11 @@ class Results:
             if (data := await asyncio.shield(other)) is not None:
                 return self._hit(key, data)
         mine = under_way[key] = loop.create_future()
-        data, is_reachable = None, True
+        data, is_reachable = None, False
         try:
-            try:
+            with self._failures.reading():
                 (data,) = await self.backend.aexecute(Get((self._space.key(key),)))
-            except BackendUnavailable as error:
-                self._failures.note(error)
-                is_reachable = False
+                is_reachable = True
             if data is not None:
                 with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
@@ -300,12 +285,8 @@ class Results:
             setting = self._computed(key, value)
             data = setting.items[0][1]
             if is_reachable:
-                try:
+                with self._failures.writing():
                     await self.backend.aexecute(setting)
-                except BackendError as error:
-                    self._failures.note(error)
-                else:
-                    self._failures.clear()
             return value
         except Exception as error:
             mine.set_exception(error)

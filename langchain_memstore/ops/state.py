@@ -305,14 +305,14 @@ class LocalState:
         """Return the time, in milliseconds since 1970."""
         return int(self.clock() * 1000)
 
-    def execute(self, run: Callable[[LocalState, int], R], now: int | None = None) -> R:
+    def execute(self, run: Callable[[LocalState, int], R], at: int | None = None) -> R:
         """Run the Python meaning of an operation, on all that has not expired by then.
 
         Args:
-            run: The Python meaning.
-            now: The time, in milliseconds since 1970; None: now.
+            run: The `run` of the operation.
+            at: When, in milliseconds since 1970; None: now. What is done again to make a state is done in its order.
         """
-        now = self.now() if now is None else now
+        now = self.now() if at is None else at
         self.activity.count(now)
         self.sessions.drop_expired(now)
         self.values.drop_expired(now)

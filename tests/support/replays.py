@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 
-from langchain_memstore import codec
+from langchain_memstore import BackendError, codec
 from langchain_memstore.keys import Namespace, SessionKeys
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.kv import Expire, Get, Set, Ttl, Unlink
@@ -41,6 +42,14 @@ class Outage:
             self.stand_in.execute(op.run)
             op.hold()
             self._waiting.append((op, self.stand_in.now()))
+
+    def restart(self, seconds: int) -> None:
+        """Have another process take over, which does all again as of when it was done."""
+        self._clock.now = Clock.now + seconds
+        self.stand_in = LocalState(self._clock, values=StandInValues())
+        for op, at in self._waiting:
+            with suppress(BackendError):
+                self.stand_in.execute(op.run, at)
 
     def end(self, seconds: int) -> list[Any]:
         """Replay them, so many seconds after the outage began; return what each has led to."""
@@ -85,6 +94,24 @@ class ReplayedTtls(Variants):
         outage.at(100, Expire(keys[:1], MINUTE))
         assert outage.end(110) == [True, True, True]
         assert near(execute(Ttl(keys[:1])), 50) and execute(Get(keys[:1])) == [b"1"]
+
+    def test_a_process_takes_over(
+        self, execute: Execute, outage: Outage, keys: tuple[str, str], session: SessionKeys
+    ) -> None:
+        outage.at(0, Set(((keys[0], b"1"),), MINUTE), append(session, "1"))
+        outage.at(50, Expire(keys[:1], MINUTE), append(session, "2"))
+        outage.restart(80)
+        outage.end(100)
+        view = execute(read(session))
+        assert near(execute(Ttl(keys[:1])), 10) and texts(view) == ["1", "2"] and near(view.ttl_ms, 10)
+
+    def test_a_process_takes_over_too_late(
+        self, execute: Execute, outage: Outage, keys: tuple[str, str], session: SessionKeys
+    ) -> None:
+        outage.at(0, Set(((keys[0], b"1"),), MINUTE), Increment(keys, 1, None), append(session, "1"))
+        outage.restart(80)
+        outage.end(100)
+        assert execute(Get(keys[:1])) == [None] and execute(read(session)) == SessionView([])
 
     def test_a_ttl_that_was_cut_short(self, execute: Execute, outage: Outage, keys: tuple[str, str]) -> None:
         outage.at(0, Set(((keys[0], b"1"),), 10 * MINUTE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -29,7 +29,7 @@ async def test_values_in_and_after_an_outage(durable: Server, open_store: Callab
     kv.set("session", "Ada", ttl=0.4)
     assert kv.expire("session", 60)
     assert (double(2), cache.lookup("p", "m")) == (4, None)
-    time.sleep(0.5)
+    await asyncio.sleep(0.5)
     assert kv.mget(["otp", "session"]) == [None, "Ada"]
     durable.start()
     wait_until(lambda: not store.status.degraded)
