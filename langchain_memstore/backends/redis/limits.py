@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 IDLE = 30.0  # seconds after which a connection that was idle is tried before it is used
 PONG_WITHIN = 1.0  # seconds in which it has to answer
 SECOND_TRY = 1.0  # seconds beside `socket_timeout` that a call has, for a second try over a new connection
-MARGIN = 0.25  # seconds of these that are left to tell the caller
+MARGIN = 0.4  # seconds of these that are left to tell the caller
 PATIENCE = 5.0  # seconds that a call has where `socket_timeout` is None
 POOL_LOOKS = 0.05  # seconds between two looks of those who wait for a connection whether an outage has begun
 UNBOUNDED = 10_000  # connections of a pool that count as no bound
