@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import redis
 import redis.asyncio
+from redis.credentials import CredentialProvider
 
 from langchain_memstore import BackendClosed, BackendError, BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.redis.backend import RedisBackend
@@ -24,7 +25,7 @@ from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import RegisterTurn
 from langchain_memstore.testing import HOSTILE_IDS
 from support.servers import PASSWORD, USER, Server
-from support.variants import VariantOf
+from support.variants import VariantOf, acall
 from support.waiting import wait_until
 
 KEYS = SessionKeys("conversation", "session")
@@ -105,6 +106,44 @@ def test_a_url_that_makes_no_sense_is_refused_without_its_password(url: str) -> 
     with pytest.raises(ValueError, match=r"^the Redis URL") as caught:
         RedisChatMessageHistory("session", url)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("url", ["server.url", "cluster.url", "watched.url"])
+async def test_a_provider_gives_the_login_of_each_connection(
+    request: pytest.FixtureRequest, variant: str, url: str
+) -> None:
+    class Provider(CredentialProvider):
+        asked = 0
+
+        def get_credentials(self) -> tuple[str, str]:
+            self.asked += 1
+            return USER, PASSWORD
+
+    fixture, provider = request.getfixturevalue(url.partition(".")[0]), Provider()
+    async with Memstore.from_url(fixture.url.replace(f"{USER}:{PASSWORD}@", ""), credential_provider=provider) as store:
+        assert await acall(variant, store.history("session").register_turn) == 1
+        assert provider.asked
+
+
+async def test_keepalive_finds_dead_connections(server: Server, variant: str) -> None:
+    for query, expected in (("", [1, 60, 10, 3]), ("?socket_keepalive=no", [0])):
+        async with Memstore.from_url(server.url + query, fallback=False) as store:
+            await acall(variant, store.history("session").register_turn)
+            connections = store._backend._connections
+            if variant == "sync":
+                taken = connections.thread_pool().acquire()
+                line = taken._sock
+                connections.thread_pool().release(taken, healthy=True)
+            else:
+                pool = (await connections._loop_connections())._pool
+                taken = await pool.acquire()
+                line = taken._writer.get_extra_info("socket")
+                await pool.release(taken, healthy=True)
+            options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+            names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+            options += [(socket.IPPROTO_TCP, getattr(socket, name)) for name in names if hasattr(socket, name)]
+            found = [line.getsockopt(*option) for option in options]
+            assert found[: len(expected)] == expected[: len(found)]
 
 
 async def test_a_unix_socket(server: Server) -> None:

@@ -33,6 +33,7 @@ class Authority:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())

@@ -95,7 +95,7 @@ def explain(error: BaseException | None) -> str | None:
         return None
     reason = error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
-        told = error.verify_message
+        told = error.verify_message.rstrip(".")
         if error.verify_code in _MISMATCH:
             way = "reach the server by a name that its certificate has, or pass ssl_check_hostname=false"
             return f"the server's certificate is for another host: {told}; {way}"
@@ -105,7 +105,7 @@ def explain(error: BaseException | None) -> str | None:
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
         return NO_TLS
     if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason or "ACCESS_DENIED" in reason):
-        return f"the server refuses the client's certificate, or that there is none ({reason}); see ssl_certfile"
+        return f"the server refuses the client's certificate, or its lack ({reason}); see ssl_certfile and ssl_keyfile"
     if reason.endswith(("HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "INSUFFICIENT_SECURITY")) or (
         reason in ("UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE")
     ):

@@ -14,7 +14,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 from redis.crc import key_slot
 
-from langchain_memstore import BackendUnavailable, Memstore, codec
+from langchain_memstore import BackendError, BackendUnavailable, Memstore, codec
 from langchain_memstore.backends.outage.controller import OutageController
 from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.backends.outage.journal import Journal
@@ -27,7 +27,7 @@ from langchain_memstore.window import Bounds
 from support.proxy import Proxy, RandomCuts
 from support.servers import PASSWORD, USER, Server
 from support.topologies import SERVICE, ClusterOfServers, WatchedServers
-from support.variants import VariantOf
+from support.variants import VariantOf, acall
 from support.waiting import wait_until
 
 WRITERS = 8
@@ -296,6 +296,31 @@ def test_sentinels_name_another_master(
     print(f"acknowledged: {sum(load.written)}, lost to asynchronous replication: {lost}")
     # An old master that lives on is writable until the sentinels, who are asked every second, name the new one.
     assert lost <= (sum(load.written) // 2 if failover is switch else 2 * WRITERS)
+
+
+async def test_a_demoted_master_is_left_soon(
+    watched: WatchedServers, open_store: Callable[..., Memstore], variant: str
+) -> None:
+    store = open_store(watched.url, fallback=False)
+    old = watched.master
+
+    await acall(variant, store.history("session").register_turn)
+    switch(watched)
+    wait_until(lambda: watched.master is not old, 20)
+    start = time.monotonic()
+    number = 0
+    while True:
+        number += 1
+        try:
+            await acall(variant, store.history(f"session-{number}").register_turn)
+        except BackendError:  # the replica is promoted meanwhile
+            continue
+        with watched.master.admin() as admin:
+            if admin.exists(f"conversation:meta:{{session-{number}}}"):
+                break
+        assert time.monotonic() - start < 5
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - start < 2.5
 
 
 def test_a_service_that_the_sentinels_do_not_know_is_an_outage(
