@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, NamedTuple
 
 from langchain_memstore.backends.redis.connections import Connections
@@ -42,23 +41,26 @@ def insist(connections: Connections, commands: list[Command], until: float) -> S
         ConnectionError: The server is out of reach.
     """
     is_script = commands[-1][0] in ("EVALSHA", "EVAL")
-    for _ in range(LOSSES):
+    script_losses = operation_losses = 0
+    while True:
         yield Request(connections, [("PING",)], until, alone=True)
-        if is_script:
-            try:
-                yield Request(connections, [("EVAL", "return 1", 0)], until, alone=True)
-            except ConnectionCut as error:
-                raise ScriptsCut(
-                    "answers PING, but the connection is closed when a script is sent: scripts (EVALSHA, EVAL) do not "
-                    "get through; look at the proxy, or other box, between this process and Redis"
-                ) from error
+        if script_losses == LOSSES:
+            raise ScriptsCut(
+                "answers PING, but the connection is closed when a script is sent: scripts (EVALSHA, EVAL) do not get "
+                "through; look at the proxy, or other box, between this process and Redis"
+            )
+        if operation_losses == LOSSES:
+            raise OperationCut(
+                f"closes the connection on this operation of {len(packed(commands))} bytes, and serves others: it may "
+                "be too large for proto-max-bulk-len or client-query-buffer-limit of the server, or for a proxy"
+            )
         try:
-            replies: list[Any] = yield Request(connections, commands, max(until, time.monotonic() + 1), alone=True)
+            if is_script:
+                script_losses += 1
+                yield Request(connections, [("EVAL", "return 1", 0)], until, alone=True)
+                script_losses = 0
+            operation_losses += 1
+            replies: list[Any] = yield Request(connections, commands, until, alone=True)
         except ConnectionCut:
             continue
         return replies
-    yield Request(connections, [("PING",)], until, alone=True)
-    raise OperationCut(
-        f"closes the connection on this operation of {len(packed(commands))} bytes, and serves others: it may be too "
-        "large for proto-max-bulk-len or client-query-buffer-limit of the server, or for a proxy"
-    )
