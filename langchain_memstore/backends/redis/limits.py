@@ -15,7 +15,6 @@ SECOND_TRY = 1.0  # seconds beside `socket_timeout` that a call has, for a secon
 MARGIN = 0.4  # seconds of these that are left to tell the caller
 PATIENCE = 5.0  # seconds that a call has where `socket_timeout` is None
 POOL_LOOKS = 0.05  # seconds between two looks of those who wait for a connection whether an outage has begun
-UNBOUNDED = 10_000  # connections of a pool that count as no bound
 
 
 class ConnectionCut(RedisConnectionError):

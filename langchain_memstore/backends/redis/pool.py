@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,7 +20,6 @@ from langchain_memstore.backends.redis.limits import (
     IDLE,
     PONG_WITHIN,
     POOL_LOOKS,
-    UNBOUNDED,
     ConnectionCut,
     TimeLimits,
     busy,
@@ -33,15 +33,44 @@ _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
 
 
 class _Slot:
-    """The right to use one connection. It is back in the pool when nobody holds it any more, however that has come."""
+    """The right to use one connection, for as long as somebody holds it."""
 
-    __slots__ = ("_slots",)
+    __slots__ = ("__weakref__",)
 
-    def __init__(self, slots: SimpleQueue[_Slot]) -> None:
-        self._slots = slots
 
-    def __del__(self) -> None:
-        self._slots.put(_Slot(self._slots))  # which is safe wherever the garbage collector strikes
+class _Slots:
+    """Counts the slots that somebody holds: one is free again when nobody holds it any more, however that has come.
+
+    Args:
+        most: The most slots.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held: dict[int, tuple[object, object]] = {}
+        self._freed: SimpleQueue[object] = SimpleQueue()
+        """Wakes those who wait."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self) -> _Slot | None:
+        """Return a slot; None where none is free."""
+        slot, held = _Slot(), self._held
+        for number in range(self.most):
+            if number not in held:
+                # What is called when the slot is gone is no Python, in which an interrupt could strike.
+                mine = weakref.ref(slot, partial(held.pop, number)), weakref.ref(slot, self._freed.put)
+                if held.setdefault(number, mine) is mine:
+                    with suppress(Empty):
+                        self._freed.get_nowait()
+                    return slot
+        return None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a slot may be free, at the most for so long."""
+        with suppress(Empty):
+            self._freed.get(timeout=seconds)
 
 
 class ThreadPool:
@@ -70,11 +99,7 @@ class ThreadPool:
         self._outages = 0
         self._generation = 0
         """How often the pool was closed."""
-        self._slots: SimpleQueue[_Slot] | None = None
-        if self._pool.max_connections < UNBOUNDED:
-            self._slots = SimpleQueue()
-            for _ in range(self._pool.max_connections):
-                self._slots.put(_Slot(self._slots))
+        self._slots = _Slots(self._pool.max_connections)
 
     def request(self, commands: list[Command], until: float) -> list[Any]:
         """Send commands over one connection, and return their answers: errors of the server among them.
@@ -130,20 +155,17 @@ class ThreadPool:
         self.drop_idle()
         self._pool.disconnect()
 
-    def _slot(self, until: float) -> _Slot | None:
+    def _slot(self, until: float) -> _Slot:
         """Wait until fewer connections are in use than may be."""
-        if self._slots is None:
-            return None
-        try:
-            return self._slots.get_nowait()
-        except Empty:
-            outages = self._outages
-        while (remaining := until - time.monotonic()) > 0:
-            with suppress(Empty):
-                return self._slots.get(timeout=min(remaining, POOL_LOOKS))
+        outages = self._outages
+        while (slot := self._slots.take()) is None:
+            remaining = until - time.monotonic()
             if self._outages != outages:
                 raise ended()
-        raise busy(self._pool.max_connections)
+            if remaining <= 0:
+                raise busy(self._slots.most)
+            self._slots.wait(min(remaining, POOL_LOOKS))
+        return slot
 
     def _connection(self, until: float) -> Any:
         """Take an idle connection that is healthy, or make one."""
@@ -160,23 +182,24 @@ class ThreadPool:
     def _lent(self, until: float) -> Any:
         """Take a connection from a pool that others use too."""
         outages = self._outages
-        while True:
-            try:
-                connection = connection_of(self._pool)
-                break
-            except MaxConnectionsError:
-                if self._outages != outages:
-                    raise ended() from None
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
+        connection = None
         try:
+            while connection is None:
+                try:
+                    connection = connection_of(self._pool)
+                except MaxConnectionsError:
+                    if self._outages != outages:
+                        raise ended() from None
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
             if not self._is_healthy(connection, self._used.get(connection, 0.0), until):
                 connection.connect()
+            return connection
         except BaseException:
-            self._pool.release(connection)
+            if connection is not None:
+                self._pool.release(connection)
             raise
-        return connection
 
     def _connect(self, until: float) -> Any:
         options = self._pool.connection_kwargs
@@ -211,14 +234,16 @@ class ThreadPool:
 
     def _give_back(self, connection: Any, is_healthy: bool) -> None:
         """Keep a connection for the next request, or close it."""
-        if not is_healthy:
-            connection.disconnect()
         if not self._keeps_idle:
-            self._used[connection] = time.monotonic()
-            self._pool.release(connection)
+            try:
+                self._used[connection] = time.monotonic()
+                if not is_healthy:
+                    connection.disconnect()
+            finally:
+                self._pool.release(connection)
         elif is_healthy and not is_marked(connection) and connection.socket_timeout == self.limits.answer:
             self._idle.append((connection, time.monotonic()))
-        elif is_healthy:
+        else:
             connection.disconnect()
 
 
