@@ -14,9 +14,10 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.kv.cached import Arguments, CachedFunction, Results, cached
 from langchain_memstore.kv.monitoring import Monitoring
-from langchain_memstore.listing import alist_names, list_names
+from langchain_memstore.listing import adelete_names, alist_names, delete_names, list_names
 from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
 from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
+from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
@@ -182,33 +183,33 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
     @override
     def mdelete(self, keys: Sequence[str]) -> None:
         """Delete the values of keys, in one round trip, whether they are there or not."""
-        self._backend.execute(Unlink(self._keys(keys)))
+        self._backend.execute(self._deleting(keys))
 
     @override
     async def amdelete(self, keys: Sequence[str]) -> None:
         """Delete the values of keys; the async variant of `mdelete`."""
-        await self._backend.aexecute(Unlink(self._keys(keys)))
+        await self._backend.aexecute(self._deleting(keys))
 
     @override
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Go through the keys that begin with a prefix; None: through all."""
-        for names in list_names(self._backend, self._pattern(_beginning(prefix))):
+        for names in list_names(self._backend, Scan(self._pattern(_beginning(prefix)))):
             yield from names
 
     @override
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """Go through the keys that begin with a prefix; the async variant of `yield_keys`."""
-        async for names in alist_names(self._backend, self._pattern(_beginning(prefix))):
+        async for names in alist_names(self._backend, Scan(self._pattern(_beginning(prefix)))):
             for name in names:
                 yield name
 
     def keys(self, pattern: str = "*") -> list[str]:
         """Return the keys that match a pattern: `*`, `?`, `[seq]`, `[!seq]`. The server is not kept busy."""
-        return [name for names in list_names(self._backend, self._pattern(pattern)) for name in names]
+        return [name for names in list_names(self._backend, Scan(self._pattern(pattern))) for name in names]
 
     async def akeys(self, pattern: str = "*") -> list[str]:
         """Return the keys that match a pattern; the async variant of `keys`."""
-        return [name async for names in alist_names(self._backend, self._pattern(pattern)) for name in names]
+        return [name async for names in alist_names(self._backend, Scan(self._pattern(pattern))) for name in names]
 
     def delete_pattern(self, pattern: str) -> int:
         """Delete the values whose keys match a pattern (see `keys`); the server is not kept busy.
@@ -216,19 +217,11 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         Returns:
             How many were found, and deleted.
         """
-        deleted = 0
-        for names in list_names(self._backend, self._pattern(pattern)):
-            self.mdelete(names)
-            deleted += len(names)
-        return deleted
+        return delete_names(self._backend, Scan(self._pattern(pattern)), self._deleting)
 
     async def adelete_pattern(self, pattern: str) -> int:
         """Delete the values whose keys match a pattern; the async variant of `delete_pattern`."""
-        deleted = 0
-        async for names in alist_names(self._backend, self._pattern(pattern)):
-            await self.amdelete(names)
-            deleted += len(names)
-        return deleted
+        return await adelete_names(self._backend, Scan(self._pattern(pattern)), self._deleting)
 
     def cached(
         self, ttl: float | timedelta | None = 300, *, key: Callable[..., Any] | None = None, name: str | None = None
@@ -258,6 +251,9 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             return cached(function, results, Arguments(function, key, name))
 
         return decorate
+
+    def _deleting(self, keys: Sequence[str]) -> Unlink:
+        return Unlink(self._keys(keys))
 
     def _keys(self, keys: Sequence[str]) -> tuple[str, ...]:
         if isinstance(keys, str):

@@ -16,6 +16,7 @@ from langchain_memstore.keys import Namespace, RecordPattern, check_name, is_res
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, Set
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, UpdateRecord
+from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
@@ -166,7 +167,7 @@ class WorkingMemory:
             memory_type: Of which type; None: of all.
         """
         pattern = self._pattern(conversation_id, memory_type)
-        for keys in list_names(self._backend, pattern):
+        for keys in list_names(self._backend, Scan(pattern)):
             yield from self._records(pattern, keys, self._backend.execute(Get(tuple(keys))))
 
     async def arecords(
@@ -174,7 +175,7 @@ class WorkingMemory:
     ) -> AsyncIterator[WorkingMemoryRecord]:
         """Go through the records; the async variant of `records`."""
         pattern = self._pattern(conversation_id, memory_type)
-        async for keys in alist_names(self._backend, pattern):
+        async for keys in alist_names(self._backend, Scan(pattern)):
             for record in self._records(pattern, keys, await self._backend.aexecute(Get(tuple(keys)))):
                 yield record
 

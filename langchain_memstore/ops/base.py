@@ -134,14 +134,3 @@ class Op(ABC, Generic[R]):
     def at_replay(self) -> Op[R]:
         """Return what to send of an operation that has waited in a journal; by default it is that."""
         return self
-
-
-class ScanOp(Op[R]):
-    """An operation that lists one page of keys; a Cluster goes through its masters, page by page.
-
-    Its page has a cursor, too: where the next page starts.
-    """
-
-    scans: ClassVar[bool] = True
-
-    cursor: int

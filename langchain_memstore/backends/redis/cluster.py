@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import time
-import zlib
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from typing_extensions import override
 
 from langchain_memstore.backends.redis.backend import PATIENCE, RemoteBackend, pause
 from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, is_for_now
 from langchain_memstore.backends.redis.protocol import commands_of, was_not_queued, with_source
+from langchain_memstore.backends.redis.scanning import SLOTS, ClusterPlace, NodeView, PageOfRun, SlotMoves, number_of
 from langchain_memstore.backends.redis.sentinel import Address
-from langchain_memstore.backends.redis.topology import Cluster
+from langchain_memstore.backends.redis.topology import Cluster, Node
 from langchain_memstore.backends.steps import Pause, Steps, arun_steps, run_steps
-from langchain_memstore.ops.base import Command, Op, ScanOp
+from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.scanning import ScanCursor, ScanOp
 
 MOST_REDIRECTIONS = 16  # of one operation, one after the other
 
@@ -53,47 +54,6 @@ class _Unit:
     replies: list[Any] | None = None
 
 
-_MOVE = re.compile(rb"-[<>]-")  # a slot on its way, as CLUSTER NODES has it: [93-<-id], [77->-id]
-
-
-class ClusterCursor(NamedTuple):
-    """How far a listing of the masters has come; a cursor holds it as one number."""
-
-    version: int
-    """Tells the cluster from what it was before."""
-    moved: bool = False
-    """Whether a slot was being moved meanwhile."""
-    again: bool = False
-    """Whether the masters are gone through once more for that."""
-    master: int = 0
-    """Which of the masters is being listed."""
-    cursor: int = 0
-    """Its own cursor."""
-
-    @classmethod
-    def of(cls, number: int) -> ClusterCursor:
-        """Read a cursor."""
-        flags = number >> 94
-        return cls(number >> 96, bool(flags & 1), bool(flags & 2), number >> 64 & (2**30 - 1), number & (2**64 - 1))
-
-    def as_int(self) -> int:
-        """Write a cursor."""
-        return self.version << 96 | self.again << 95 | self.moved << 94 | self.master << 64 | self.cursor
-
-    def after(self, cursor: int, masters: int, moving: bool) -> ClusterCursor | None:
-        """Return the cursor after a page; None: the listing is over.
-
-        Args:
-            cursor: The master's own cursor after it; 0: it was listed whole.
-            masters: How many there are.
-            moving: Whether a slot of the master is being moved.
-        """
-        moved, master = self.moved or moving, self.master + (cursor == 0)
-        if master < masters:
-            return self._replace(moved=moved, master=master, cursor=cursor)
-        return ClusterCursor(self.version, again=True) if moved and not self.again else None
-
-
 class ClusterBackend(RemoteBackend):
     """Keeps sessions in a Redis Cluster.
 
@@ -107,6 +67,7 @@ class ClusterBackend(RemoteBackend):
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self._cluster = cluster
+        self._moves = SlotMoves()
 
     @override
     def _call(self, op: Op[Any]) -> list[Any]:
@@ -187,49 +148,73 @@ class ClusterBackend(RemoteBackend):
     def _scan(self, op: ScanOp[Any]) -> Steps[list[Any]]:
         """List a page of one of the masters.
 
-        The cursor tells of which, and of what cluster that was: where slots or masters have changed since, the listing
-        begins anew, for only so does it see all that has been there all the while. Where a slot was being moved, it
-        goes through the masters once more: a key may have gone from one that was not listed yet to one that was.
+        The masters are gone through in an order of their own. One that was restarted is listed again from its
+        beginning. A key that goes from one that was not listed yet to one that was is missed; so the masters are gone
+        through once more often than any slot was moved meanwhile, by resharding or by a failover.
         """
         losses, until = 0, time.monotonic() + PATIENCE
         while True:
+            address: Address | None = None
             try:
-                yield from self._ask_for_slots()
-                masters = self._cluster.masters
-                if not masters:
-                    raise ClusterDownError("no node serves a slot")
-                version = zlib.crc32(repr(masters).encode()) + 1
-                at = ClusterCursor.of(op.cursor)
-                if at.version != version:
-                    at = ClusterCursor(version)
-                page = replace(cast("Any", op), cursor=at.cursor)
-                node = self._cluster.node(masters[at.master].address)
-                moves, *replies = yield Request(node, [("CLUSTER", "NODES"), *page.commands()])
-                if (refusal := _refusal(replies)) is not None:
+                masters = yield from self._all_masters()
+                at = ScanCursor.of(op.cursor)
+                place = ClusterPlace.of(at.place) if at.place else ClusterPlace(since=self._moves.seen)
+                numbers = sorted(masters)
+                number = next((number for number in numbers if number >= place.node), numbers[0])
+                if number != place.node:  # the cursor is that of a master that is none any more, or there was none yet
+                    at, place = at._replace(cursor=0, run=0), place._replace(node=number)
+                node = masters[number]
+                address = node.address
+                commands = [*PageOfRun(op, at).commands(), ("CLUSTER", "NODES")]
+                info, page, nodes = yield Request(self._cluster.node(address), commands)
+                if (refusal := _refusal([page])) is not None:
                     raise refusal
             except (*LOST, *FOR_NOW) as error:
                 losses += 1
-                yield Pause(pause(error, losses, until))
+                yield Pause(pause(of_node(error, address), losses, until))
                 continue
-            if isinstance(replies[0], ResponseError):
-                return list(replies)
-            cursor, keys = int(replies[0][0]), replies[0][1]
-            following = at.after(cursor, len(masters), isinstance(moves, bytes) and _MOVE.search(moves) is not None)
-            return [[0 if following is None else following.as_int(), keys]]
+            if isinstance(page, ResponseError):
+                return [page]
+            view = NodeView.of(nodes)
+            if view is not None and not view.is_master:
+                demoted = ClusterDownError("it is a replica, and the cluster does not name its master yet")
+                yield Pause(pause(of_node(demoted, address), 1, until))
+                continue
+            if view is not None and (view.is_moving or view.ranges != frozenset(node.ranges)):
+                place = place._replace(moved=True)
+            following = at.after(int(page[0]), self._run_of(info))
+            if following is None:
+                rest = [number for number in numbers if number > place.node]
+                place = place._replace(node=min(rest, default=0), passes=place.passes + (not rest))
+                if place.passes > 1 + place.moved + self._moves.most(place.since):
+                    return [[0, page[1]]]
+                following = at._replace(cursor=0, run=0) if rest else at.again()
+            return [[following._replace(place=place.as_int()).as_int(), page[1]]]
+
+    def _all_masters(self) -> Steps[dict[int, Node]]:
+        """Ask for the masters, which together serve all slots; by number."""
+        yield from self._ask_for_slots()
+        masters = self._cluster.masters
+        if sum(last + 1 - first for node in masters for first, last in node.ranges) < SLOTS:
+            raise ClusterDownError("no node serves some of the slots")
+        self._moves.observe(masters)
+        return {number_of(node.address): node for node in masters}
 
     def _ask_all(self, op: Op[Any]) -> Steps[list[Any]]:
         """Send an operation to every master, and return the answers of all."""
         losses, until = 0, time.monotonic() + PATIENCE
         while True:
+            address: Address | None = None
             try:
                 yield from self._ask_for_slots()
                 replies: list[Any] = []
                 for master in self._cluster.masters:
-                    replies += yield Request(self._cluster.node(master.address), op.commands())
+                    address = master.address
+                    replies += yield Request(self._cluster.node(address), op.commands())
                 return replies
             except (*LOST, ClusterDownError) as error:
                 losses += 1
-                yield Pause(pause(error, losses, until))
+                yield Pause(pause(of_node(error, address), losses, until))
 
     def _ask_for_slots(self) -> Steps[None]:
         """Ask the nodes, until one answers, which of them serve what."""
@@ -245,6 +230,24 @@ class ClusterBackend(RemoteBackend):
                 return
             trouble = reply
         raise trouble
+
+
+def of_node(error: Exception, address: Address | None) -> Exception:
+    """Return an error that names the node that it is about, also as its `node`.
+
+    Args:
+        error: The error.
+        address: The node; None: it is about all of them.
+    """
+    if address is None:
+        return error
+    where = "{}:{}".format(*address)
+    if not isinstance(error, RedisError):
+        error = RedisConnectionError(str(error))
+    if where not in str(error):
+        error.args = (f"{where}: {error}",)
+    error.node = address  # type: ignore[attr-defined]
+    return error
 
 
 def _slot(op: Op[Any]) -> int:
