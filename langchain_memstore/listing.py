@@ -3,64 +3,192 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.codec.messages import MESSAGE_CLASSES
+from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.models import SearchHit, SessionInfo
-from langchain_memstore.ops.listing import Scan, ScanPage, Stats
+from langchain_memstore.ops.base import Op
+from langchain_memstore.ops.listing import Scan, Stats
 from langchain_memstore.ops.reading import ReadEntries
+from langchain_memstore.ops.scanning import N, ScanCursor, ScanOp, ScanPage
 from langchain_memstore.options import Policy, check_count
 
+MOST_RESTARTS = 20  # how often a listing begins again before it gives up
 
-def list_sessions(backend: Backend, pattern: SessionPattern) -> Iterator[SessionInfo]:
+
+logger = logging.getLogger(__name__)
+
+
+class Listing(Generic[N]):
+    """Goes through the pages of a listing; what exists from its beginning to its end is found.
+
+    What was listed is listed again where a server was restarted or replaced meanwhile, or a Cluster has moved slots.
+
+        listing = Listing(Scan(pattern))
+        while (scan := listing.next_page()) is not None:
+            names = listing.fresh(backend.execute(scan))
+
+    Args:
+        scan: The scan for the first page.
+    """
+
+    def __init__(self, scan: ScanOp[N]) -> None:
+        self._scan = scan
+        self._seen: set[N] = set()
+        self.is_finished = False
+        """Whether there is no further page."""
+
+    def next_page(self) -> ScanOp[N] | None:
+        """Return the scan for the next page; None: there is none."""
+        return None if self.is_finished else self._scan
+
+    def names(self, page: ScanPage[N]) -> list[N]:
+        """Take in a page, and return its names, each once.
+
+        Raises:
+            BackendUnavailable: The listing has begun again too often.
+        """
+        if ScanCursor.of(page.cursor).restarts > MOST_RESTARTS:
+            raise BackendUnavailable(
+                f"the listing has begun again {MOST_RESTARTS} times, for servers are restarted or replaced, or slots "
+                "moved, all the time; begin it anew later"
+            )
+        self.is_finished = page.cursor == 0
+        self._scan = replace(cast("Any", self._scan), cursor=page.cursor)
+        return list(dict.fromkeys(page.names))
+
+    def fresh(self, page: ScanPage[N]) -> list[N]:
+        """Take in a page, and return the names that were not listed before; raises as `names` does."""
+        fresh = [name for name in self.names(page) if name not in self._seen]
+        self._seen.update(fresh)
+        return fresh
+
+
+def list_sessions(backend: Backend, pattern: SessionPattern, *, partial: bool = False) -> Iterator[SessionInfo]:
     """List sessions; every one that exists all the while is listed once.
 
     Args:
         backend: Where the sessions are kept.
         pattern: Which sessions.
+        partial: Whether to leave out those on nodes of a Cluster that cannot be reached, instead of raising.
+
+    Raises:
+        BackendError: The store refused or could not be reached.
     """
-    for names in list_names(backend, pattern):
-        yield from backend.execute(_stats(pattern, names))
+    return (info for _, infos in _session_pages(backend, pattern, partial) for info in infos)
 
 
-async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIterator[SessionInfo]:
+async def alist_sessions(
+    backend: Backend, pattern: SessionPattern, *, partial: bool = False
+) -> AsyncIterator[SessionInfo]:
     """List sessions; the async variant of `list_sessions`."""
-    async for names in alist_names(backend, pattern):
-        for info in await backend.aexecute(_stats(pattern, names)):
+    async for _, infos in _asession_pages(backend, pattern, partial):
+        for info in infos:
             yield info
 
 
-def list_names(backend: Backend, pattern: SessionPattern, *, strict: bool = False) -> Iterator[list[str]]:
-    """List the names that match, some at a time; every one that exists all the while is listed once.
+@contextmanager
+def skip_absent_nodes() -> Iterator[None]:
+    """Leave for later what is on a node of a Cluster that cannot be reached."""
+    try:
+        yield
+    except BackendUnavailable as error:
+        if error.node is None:
+            raise
+        logger.warning("left for later: %s", error)
+
+
+def list_names(backend: Backend, scan: ScanOp[N]) -> Iterator[list[N]]:
+    """List names, some at a time; every one that exists all the while is listed once.
 
     Args:
         backend: Where they are kept.
-        pattern: Which names.
-        strict: Whether an outage raises BackendUnavailable, instead of listing what the process knows.
+        scan: The scan for the first page.
+
+    Raises:
+        BackendError: The store refused or could not be reached.
     """
-    listing = _Listing(pattern, strict)
-    while (scan := listing.next_page()) is not None:
-        if fresh := listing.fresh(backend.execute(scan)):
+    listing = Listing(scan)
+    while (page := listing.next_page()) is not None:
+        if fresh := listing.fresh(backend.execute(page)):
             yield fresh
 
 
-async def alist_names(backend: Backend, pattern: SessionPattern, *, strict: bool = False) -> AsyncIterator[list[str]]:
-    """List the names that match; the async variant of `list_names`."""
-    listing = _Listing(pattern, strict)
-    while (scan := listing.next_page()) is not None:
-        if fresh := listing.fresh(await backend.aexecute(scan)):
+async def alist_names(backend: Backend, scan: ScanOp[N]) -> AsyncIterator[list[N]]:
+    """List names; the async variant of `list_names`."""
+    listing = Listing(scan)
+    while (page := listing.next_page()) is not None:
+        if fresh := listing.fresh(await backend.aexecute(page)):
             yield fresh
 
 
-def _stats(pattern: SessionPattern, session_ids: list[str]) -> Stats:
-    return Stats(tuple(SessionKeys(pattern.prefix, session_id) for session_id in session_ids))
+def delete_names(backend: Backend, scan: ScanOp[str], delete: Callable[[list[str]], Op[Any]]) -> int:
+    """Delete every name that exists all the while; one that a failover brings back meanwhile is deleted again.
+
+    Args:
+        backend: Where they are kept.
+        scan: The scan for the first page.
+        delete: Makes the operation that deletes names.
+
+    Returns:
+        How many names were found, and deleted.
+
+    Raises:
+        BackendError: The store refused or could not be reached; some names may have been deleted.
+    """
+    listing, deleted = Listing(scan), set[str]()
+    while (page := listing.next_page()) is not None:
+        if names := listing.names(backend.execute(page)):
+            backend.execute(delete(names))
+            deleted.update(names)
+    return len(deleted)
+
+
+async def adelete_names(backend: Backend, scan: ScanOp[str], delete: Callable[[list[str]], Op[Any]]) -> int:
+    """Delete names; the async variant of `delete_names`."""
+    listing, deleted = Listing(scan), set[str]()
+    while (page := listing.next_page()) is not None:
+        if names := listing.names(await backend.aexecute(page)):
+            await backend.aexecute(delete(names))
+            deleted.update(names)
+    return len(deleted)
+
+
+def _session_pages(
+    backend: Backend, pattern: SessionPattern, partial: bool = False
+) -> Iterator[tuple[bool, list[SessionInfo]]]:
+    """List sessions, some at a time, and tell whether a server has listed them."""
+    listing = Listing(Scan(pattern, partial=partial))
+    while (scan := listing.next_page()) is not None:
+        page = backend.execute(scan)
+        if session_ids := listing.fresh(page):
+            yield page.by_server, backend.execute(_stats(pattern, session_ids, page.by_server))
+
+
+async def _asession_pages(
+    backend: Backend, pattern: SessionPattern, partial: bool = False
+) -> AsyncIterator[tuple[bool, list[SessionInfo]]]:
+    """List sessions; the async variant of `_session_pages`."""
+    listing = Listing(Scan(pattern, partial=partial))
+    while (scan := listing.next_page()) is not None:
+        page = await backend.aexecute(scan)
+        if session_ids := listing.fresh(page):
+            yield page.by_server, await backend.aexecute(_stats(pattern, session_ids, page.by_server))
+
+
+def _stats(pattern: SessionPattern, session_ids: list[str], by_server: bool) -> Stats:
+    return Stats(tuple(SessionKeys(pattern.prefix, session_id) for session_id in session_ids), listed=by_server)
 
 
 def glimpse_sessions(
@@ -77,44 +205,19 @@ def glimpse_sessions(
     Returns:
         The sessions, and whether these are all.
     """
-    listing, deadline = _Listing(pattern), time.monotonic() + seconds
+    listing, deadline = Listing(Scan(pattern)), time.monotonic() + seconds
     found: list[SessionInfo] = []
     while (scan := listing.next_page()) is not None:
-        session_ids = listing.fresh(backend.execute(scan))
+        page = backend.execute(scan)
+        session_ids = listing.fresh(page)
         room = most - len(found)
         if session_ids and room:
             last_used = session_ids[-room:]  # the last used stand last, where the store is in the process
-            infos = backend.execute(_stats(pattern, last_used))
+            infos = backend.execute(_stats(pattern, last_used, page.by_server))
             found += infos
         if len(session_ids) > room or (time.monotonic() >= deadline and not listing.is_finished):
             return found, False
     return found, True
-
-
-class _Listing:
-    """Where a listing has come to."""
-
-    def __init__(self, pattern: SessionPattern, strict: bool = False) -> None:
-        self._pattern = pattern
-        self._strict = strict
-        self._cursor: int | None = None
-        self._seen: set[str] = set()
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is no further page."""
-        return self._cursor == 0
-
-    def next_page(self) -> Scan | None:
-        """Return the scan for the next page; None: there is none."""
-        return None if self.is_finished else Scan(self._pattern, self._cursor or 0, strict=self._strict)
-
-    def fresh(self, page: ScanPage) -> list[str]:
-        """Return the names of a page that were not listed before."""
-        self._cursor = page.cursor
-        fresh = [name for name in dict.fromkeys(page.names) if name not in self._seen]
-        self._seen.update(fresh)
-        return fresh
 
 
 class Query:
@@ -171,7 +274,8 @@ def search_sessions(backend: Backend, pattern: SessionPattern, query: Query, pol
         query: What to look for.
         policy: With which keys to decrypt, and what to do with entries that are not messages.
     """
-    reads = (_read(pattern, info) for info in list_sessions(backend, pattern))
+    pages = _session_pages(backend, pattern)
+    reads = (_read(pattern, info, by_server) for by_server, infos in pages for info in infos)
     hits = (hit for read in reads for hit in _hits(read.keys, backend.execute(read), query, policy))
     return islice(hits, query.limit)
 
@@ -181,17 +285,18 @@ async def asearch_sessions(
 ) -> AsyncIterator[SearchHit]:
     """Find messages in sessions; the async variant of `search_sessions`."""
     found = 0
-    async for info in alist_sessions(backend, pattern):
-        read = _read(pattern, info)
-        for hit in _hits(read.keys, await backend.aexecute(read), query, policy):
-            yield hit
-            found += 1
-            if found == query.limit:
-                return
+    async for by_server, infos in _asession_pages(backend, pattern):
+        for info in infos:
+            read = _read(pattern, info, by_server)
+            for hit in _hits(read.keys, await backend.aexecute(read), query, policy):
+                yield hit
+                found += 1
+                if found == query.limit:
+                    return
 
 
-def _read(pattern: SessionPattern, info: SessionInfo) -> ReadEntries:
-    return ReadEntries(SessionKeys(pattern.prefix, info.session_id))
+def _read(pattern: SessionPattern, info: SessionInfo, by_server: bool) -> ReadEntries:
+    return ReadEntries(SessionKeys(pattern.prefix, info.session_id), listed=by_server)
 
 
 def _hits(keys: SessionKeys, entries: list[bytes], query: Query, policy: Policy) -> Iterator[SearchHit]:

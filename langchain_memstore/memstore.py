@@ -23,6 +23,7 @@ from langchain_memstore.listing import (
     glimpse_sessions,
     list_sessions,
     search_sessions,
+    skip_absent_nodes,
 )
 from langchain_memstore.models import SearchHit, SessionInfo, Shown, Status
 from langchain_memstore.options import (
@@ -220,6 +221,8 @@ class Memstore(KeyValueFamily, Shown):
     def compact_due(self, limit: int | None = None) -> int:
         """Make the summaries that are due; what a worker process calls in a loop.
 
+        Sessions on nodes of a Cluster that cannot be reached are left for later.
+
         Args:
             limit: The most summaries to make; None: all that are due.
 
@@ -232,23 +235,25 @@ class Memstore(KeyValueFamily, Shown):
             BackendError: The store refused or could not be reached.
         """
         compactor, policy, made = self._summarizing(limit), self._policy, 0
-        for info in self.sessions():
+        for info in list_sessions(self._backend, self._pattern("*"), partial=True):
             if made == limit:
                 break
             if info.evicted:
                 keys = SessionKeys(policy.key_prefix, info.session_id)
-                made += compactor.compact(keys, policy, policy.summarize_every)
+                with skip_absent_nodes():
+                    made += compactor.compact(keys, policy, policy.summarize_every)
         return made
 
     async def acompact_due(self, limit: int | None = None) -> int:
         """Make the summaries that are due; the async variant of `compact_due`."""
         compactor, policy, made = self._summarizing(limit), self._policy, 0
-        async for info in self.asessions():
+        async for info in alist_sessions(self._backend, self._pattern("*"), partial=True):
             if made == limit:
                 break
             if info.evicted:
                 keys = SessionKeys(policy.key_prefix, info.session_id)
-                made += await compactor.acompact(keys, policy, policy.summarize_every)
+                with skip_absent_nodes():
+                    made += await compactor.acompact(keys, policy, policy.summarize_every)
         return made
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.doctor.check import Check
 from langchain_memstore.errors import BackendError, DecryptError, MessageDecodeError
 from langchain_memstore.keys import SessionKeys, SessionPattern, glob_literal
+from langchain_memstore.listing import list_names
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.server import ScanKeys
@@ -85,27 +86,14 @@ def examine_sessions(store: Memstore, match: str, progress: Progress | None) -> 
 
 def _listed(backend: Backend, pattern: SessionPattern) -> set[str]:
     """Find the sessions that listings show, whatever their keys hold."""
-    found: set[str] = set()
-    scan = Scan(pattern)
-    while True:
-        page = backend.execute(scan)
-        found.update(page.names)
-        if page.cursor == 0:
-            return found
-        scan = Scan(pattern, page.cursor)
+    return {name for names in list_names(backend, Scan(pattern)) for name in names}
 
 
 def _with_keys(backend: Backend, pattern: SessionPattern) -> set[str]:
     """Find the sessions that have any key."""
-    found: set[str] = set()
     head = glob_literal(SessionKeys(pattern.prefix, "-").messages.partition("messages:")[0])
-    scan = ScanKeys(f"{head}*:{{*}}")
-    while True:
-        page = backend.execute(scan)
-        found.update(filter(None, (_session_id(key, pattern) for key in page.keys)))
-        if page.cursor == 0:
-            return found
-        scan = ScanKeys(scan.pattern, page.cursor)
+    pages = list_names(backend, ScanKeys(f"{head}*:{{*}}"))
+    return {session_id for keys in pages for key in keys if (session_id := _session_id(key, pattern))}
 
 
 def _session_id(key: bytes, pattern: SessionPattern) -> str | None:

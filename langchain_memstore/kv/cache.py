@@ -24,8 +24,9 @@ from langchain_memstore.errors import (
 )
 from langchain_memstore.keys import Namespace, ValuePattern
 from langchain_memstore.kv.cache_failures import CacheFailures
-from langchain_memstore.listing import alist_names, list_names
+from langchain_memstore.listing import adelete_names, delete_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
+from langchain_memstore.ops.listing import Scan
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
 logger = logging.getLogger(__name__)
@@ -102,14 +103,12 @@ class GenerationCache(BaseCache):
         Raises:
             BackendError: The store refused or could not be reached.
         """
-        for names in list_names(self._backend, self._all(), strict=True):
-            self._backend.execute(self._unlinking(names))
+        delete_names(self._backend, self._all(), self._unlinking)
 
     @override
     async def aclear(self, **kwargs: Any) -> None:
         """Forget every answer of this cache; the async variant of `clear`."""
-        async for names in alist_names(self._backend, self._all(), strict=True):
-            await self._backend.aexecute(self._unlinking(names))
+        await adelete_names(self._backend, self._all(), self._unlinking)
 
     def _key(self, prompt: str, llm_string: str) -> str:
         asked = json.dumps([prompt, llm_string]).encode()  # which tells where the one ends, and takes lone surrogates
@@ -136,8 +135,8 @@ class GenerationCache(BaseCache):
             logger.warning("key %r holds no answers, and is taken for empty: %s", key, type(error).__name__)
             return None
 
-    def _all(self) -> ValuePattern:
-        return ValuePattern(self._space.prefix, "*", self._space.kind)
+    def _all(self) -> Scan:
+        return Scan(ValuePattern(self._space.prefix, "*", self._space.kind))
 
     def _unlinking(self, names: list[str]) -> Unlink:
         return Unlink(tuple(map(self._space.key, names)))

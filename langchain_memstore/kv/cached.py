@@ -22,9 +22,10 @@ from langchain_memstore.codec.values import ValueCodec
 from langchain_memstore.errors import DecryptError, MessageEncodeError, ValueDecodeError, ValueEncodeError
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.kv.cache_failures import CacheFailures
-from langchain_memstore.listing import alist_names, list_names
+from langchain_memstore.listing import adelete_names, delete_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
 from langchain_memstore.ops.kv_scripts import Delete
+from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 
 P = ParamSpec("P")
@@ -161,21 +162,13 @@ def cached(function: Callable[P, R], results: Results, arguments: Arguments) -> 
     async def ainvalidate(*args: P.args, **kwargs: P.kwargs) -> bool:
         return await aexecute_write(results.backend.aexecute, results.deleting(arguments.key(args, kwargs)))
 
-    pattern = results.pattern(f"{glob.escape(arguments.name)}/*")
+    scan = Scan(results.pattern(f"{glob.escape(arguments.name)}/*"), strict=True)
 
     def cache_clear() -> int:
-        cleared = 0
-        for names in list_names(results.backend, pattern, strict=True):
-            results.backend.execute(results.unlinking(names))
-            cleared += len(names)
-        return cleared
+        return delete_names(results.backend, scan, results.unlinking)
 
     async def acache_clear() -> int:
-        cleared = 0
-        async for names in alist_names(results.backend, pattern, strict=True):
-            await results.backend.aexecute(results.unlinking(names))
-            cleared += len(names)
-        return cleared
+        return await adelete_names(results.backend, scan, results.unlinking)
 
     for extra in (invalidate, ainvalidate, cache_clear, acache_clear):
         setattr(wrapper, extra.__name__, extra)

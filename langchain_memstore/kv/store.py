@@ -15,9 +15,10 @@ from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.kv.cached import Arguments, CachedFunction, Results, cached
 from langchain_memstore.kv.monitoring import Monitoring
 from langchain_memstore.kv.outages import OnOutage, is_local
-from langchain_memstore.listing import alist_names, list_names
+from langchain_memstore.listing import adelete_names, alist_names, delete_names, list_names
 from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
 from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
+from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
@@ -193,33 +194,33 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
     @override
     def mdelete(self, keys: Sequence[str]) -> None:
         """Delete the values of keys, in one round trip, whether they are there or not."""
-        self._backend.execute(Unlink(self._keys(keys)))
+        self._backend.execute(self._unlinking(keys))
 
     @override
     async def amdelete(self, keys: Sequence[str]) -> None:
         """Delete the values of keys; the async variant of `mdelete`."""
-        await self._backend.aexecute(Unlink(self._keys(keys)))
+        await self._backend.aexecute(self._unlinking(keys))
 
     @override
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Go through the keys that begin with a prefix; None: through all."""
-        for names in self._list(_beginning(prefix)):
+        for names in list_names(self._backend, self._scan(_beginning(prefix))):
             yield from names
 
     @override
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """Go through the keys that begin with a prefix; the async variant of `yield_keys`."""
-        async for names in self._alist(_beginning(prefix)):
+        async for names in alist_names(self._backend, self._scan(_beginning(prefix))):
             for name in names:
                 yield name
 
     def keys(self, pattern: str = "*") -> list[str]:
         """Return the keys that match a pattern: `*`, `?`, `[seq]`, `[!seq]`. The server is not kept busy."""
-        return [name for names in self._list(pattern) for name in names]
+        return [name for names in list_names(self._backend, self._scan(pattern)) for name in names]
 
     async def akeys(self, pattern: str = "*") -> list[str]:
         """Return the keys that match a pattern; the async variant of `keys`."""
-        return [name async for names in self._alist(pattern) for name in names]
+        return [name async for names in alist_names(self._backend, self._scan(pattern)) for name in names]
 
     def delete_pattern(self, pattern: str) -> int:
         """Delete the values whose keys match a pattern (see `keys`); the server is not kept busy.
@@ -227,19 +228,11 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         Returns:
             How many were found, and deleted.
         """
-        deleted = 0
-        for names in self._list(pattern):
-            self.mdelete(names)
-            deleted += len(names)
-        return deleted
+        return delete_names(self._backend, self._scan(pattern), self._unlinking)
 
     async def adelete_pattern(self, pattern: str) -> int:
         """Delete the values whose keys match a pattern; the async variant of `delete_pattern`."""
-        deleted = 0
-        async for names in self._alist(pattern):
-            await self.amdelete(names)
-            deleted += len(names)
-        return deleted
+        return await adelete_names(self._backend, self._scan(pattern), self._unlinking)
 
     def cached(
         self, ttl: float | timedelta | None = 300, *, key: Callable[..., Any] | None = None, name: str | None = None
@@ -271,6 +264,9 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             return cached(function, results, arguments)
 
         return decorate
+
+    def _unlinking(self, keys: Sequence[str]) -> Unlink:
+        return Unlink(self._keys(keys))
 
     def _keys(self, keys: Sequence[str]) -> tuple[str, ...]:
         if isinstance(keys, str):
@@ -315,15 +311,9 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             raise ValueError(f"by must be a whole number of 64 bits, not {by!r}")
         return Increment(self._space.keys(check_name("key", key)), by, self._time(ttl), strict=self._strict)
 
-    def _list(self, match: str) -> Iterator[list[str]]:
-        return list_names(self._backend, self._pattern(match), strict=self._strict)
-
-    def _alist(self, match: str) -> AsyncIterator[list[str]]:
-        return alist_names(self._backend, self._pattern(match), strict=self._strict)
-
-    def _pattern(self, match: str) -> ValuePattern:
+    def _scan(self, match: str) -> Scan:
         check_name("pattern", match)
-        return ValuePattern(self._space.prefix, match, self._space.kind)
+        return Scan(ValuePattern(self._space.prefix, match, self._space.kind), strict=self._strict)
 
 
 def _beginning(prefix: str | None) -> str:

@@ -17,6 +17,7 @@ from langchain_memstore.kv.outages import OnOutage, is_local
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, Set
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, UpdateRecord
+from langchain_memstore.ops.listing import Scan
 from langchain_memstore.ops.stand_in import UnknownValue
 from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
@@ -187,7 +188,7 @@ class WorkingMemory:
             memory_type: Of which type; None: of all.
         """
         pattern = self._pattern(conversation_id, memory_type)
-        for keys in list_names(self._backend, pattern, strict=self._strict):
+        for keys in list_names(self._backend, Scan(pattern, strict=self._strict)):
             yield from self._records(pattern, keys, self._backend.execute(Get(tuple(keys), strict=self._strict)))
 
     async def arecords(
@@ -195,7 +196,7 @@ class WorkingMemory:
     ) -> AsyncIterator[WorkingMemoryRecord]:
         """Go through the records; the async variant of `records`."""
         pattern = self._pattern(conversation_id, memory_type)
-        async for keys in alist_names(self._backend, pattern, strict=self._strict):
+        async for keys in alist_names(self._backend, Scan(pattern, strict=self._strict)):
             found = await self._backend.aexecute(Get(tuple(keys), strict=self._strict))
             for record in self._records(pattern, keys, found):
                 yield record

@@ -147,14 +147,3 @@ class Op(ABC, Generic[R]):
             stand_in: What it was done to meanwhile, and later operations after it, which may have set another expiry.
         """
         return self
-
-
-class ScanOp(Op[R]):
-    """An operation that lists one page of keys; a Cluster goes through its masters, page by page.
-
-    Its page has a cursor, too: where the next page starts.
-    """
-
-    scans: ClassVar[bool] = True
-
-    cursor: int

@@ -11,30 +11,23 @@ from typing_extensions import override
 from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.models import SessionInfo
-from langchain_memstore.ops.base import Command, InOutage, Op, ScanOp
+from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.scanning import INTERRUPTED, ScanOp, ScanPage
 from langchain_memstore.ops.state import LocalState
 
 
 @dataclass(frozen=True)
-class ScanPage:
-    """One page of a listing."""
-
-    cursor: int
-    """Where the next page starts; 0: there is none."""
-    names: tuple[str, ...]
-    """The names found, of sessions their ids; one that is listed twice in a listing is one."""
-
-
-@dataclass(frozen=True)
-class Scan(ScanOp[ScanPage]):
+class Scan(ScanOp[str]):
     """List a page of names: of sessions, or of values.
 
-    A listing sees every name that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/).
+    A listing sees every name that exists from its beginning to its end (https://redis.io/docs/latest/commands/scan/),
+    also where a server is restarted or replaced meanwhile: see `ScanCursor`.
 
     Args:
         pattern: Which names.
         cursor: Where the page starts; 0: at the beginning.
         count: About how many keys the server looks at for one page.
+        partial: Whether to leave out what is on nodes of a Cluster that cannot be reached, instead of raising.
         strict: Whether an outage refuses it, where what the process knows is not all there is.
     """
 
@@ -44,15 +37,17 @@ class Scan(ScanOp[ScanPage]):
     cursor: int = 0
     count: int = 500
     strict: bool = field(default=False, kw_only=True)
+    partial: bool = field(default=False, kw_only=True)
 
     @override
     def commands(self) -> list[Command]:
         return [("SCAN", self.cursor, "MATCH", self.pattern.scan_pattern(), "COUNT", self.count)]
 
     @override
-    def decode(self, reply: list[Any]) -> ScanPage:
+    def decode(self, reply: list[Any]) -> ScanPage[str]:
         cursor, keys = reply[0]
-        return ScanPage(int(cursor), tuple(name for name in map(self._name, keys) if name))
+        names = tuple(name for name in map(self._name, keys) if name)
+        return ScanPage(int(cursor), names, by_server=True)
 
     def _name(self, key: bytes) -> str | None:
         try:
@@ -61,9 +56,9 @@ class Scan(ScanOp[ScanPage]):
             return None
 
     @override
-    def run(self, state: LocalState, now: int) -> ScanPage:
+    def run(self, state: LocalState, now: int) -> ScanPage[str]:
         if self.cursor:
-            raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
+            raise BackendUnavailable(INTERRUPTED)
         if self.strict and not state.values.is_complete:
             raise BackendUnavailable("the store cannot be reached, and this process does not know all of its keys")
         return ScanPage(0, tuple(name for key in state if (name := self.pattern.name(key))))
@@ -75,12 +70,14 @@ class Stats(Op[list[SessionInfo]]):
 
     Args:
         sessions: Which sessions.
+        listed: Whether a server has listed them (`ScanPage.by_server`).
     """
 
     atomic: ClassVar[bool] = False
     in_outage: ClassVar[InOutage] = "serve"
 
     sessions: tuple[SessionKeys, ...]
+    listed: bool = False
 
     @override
     def commands(self) -> list[Command]:
@@ -122,6 +119,8 @@ class Stats(Op[list[SessionInfo]]):
 
     @override
     def run(self, state: LocalState, now: int) -> list[SessionInfo]:
+        if self.listed:
+            raise BackendUnavailable(INTERRUPTED)
         return [
             SessionInfo(
                 session_id=keys.session_id,

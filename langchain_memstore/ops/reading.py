@@ -7,8 +7,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
+from langchain_memstore.errors import BackendUnavailable
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Command, InOutage, MirrorEffect
+from langchain_memstore.ops.scanning import INTERRUPTED
 from langchain_memstore.ops.session import SessionKeysOp, SessionOp, Touch
 from langchain_memstore.ops.state import LocalState, Session, worn
 from langchain_memstore.ops.write_ids import NUMBERING
@@ -187,11 +189,13 @@ class ReadEntries(SessionKeysOp[list[bytes]]):
 
     Args:
         keys: The session.
+        listed: Whether a server has listed it (`ScanPage.by_server`).
     """
 
     in_outage: ClassVar[InOutage] = "serve"
 
     keys: SessionKeys
+    listed: bool = False
 
     @override
     def commands(self) -> list[Command]:
@@ -203,5 +207,7 @@ class ReadEntries(SessionKeysOp[list[bytes]]):
 
     @override
     def run(self, state: LocalState, now: int) -> list[bytes]:
+        if self.listed:
+            raise BackendUnavailable(INTERRUPTED)
         session = state.sessions.find(self.keys)
         return session.evicted + session.messages if session else []

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 from typing_extensions import override
 
 from langchain_memstore.models import SlowCommand, StoreInfo
-from langchain_memstore.ops.base import Command, InOutage, Op, ScanOp
+from langchain_memstore.ops.base import Command, InOutage, Op
+from langchain_memstore.ops.scanning import ScanOp, ScanPage
 from langchain_memstore.ops.state import LocalState
 
 
@@ -106,17 +107,8 @@ def _rate(hits: int, misses: int) -> float | None:
     return hits / (hits + misses) if hits + misses else None
 
 
-class KeyPage(NamedTuple):
-    """One page of keys."""
-
-    cursor: int
-    """Where the next page starts; 0: there is none."""
-    keys: tuple[bytes, ...]
-    """The keys; SCAN may find one more than once."""
-
-
 @dataclass(frozen=True)
-class ScanKeys(ScanOp[KeyPage]):
+class ScanKeys(ScanOp[bytes]):
     """List a page of keys.
 
     Args:
@@ -139,13 +131,13 @@ class ScanKeys(ScanOp[KeyPage]):
         return [("SCAN", self.cursor, "MATCH", self.pattern, "COUNT", self.count, *kind)]
 
     @override
-    def decode(self, reply: list[Any]) -> KeyPage:
+    def decode(self, reply: list[Any]) -> ScanPage[bytes]:
         cursor, keys = reply[0]
-        return KeyPage(int(cursor), tuple(keys))
+        return ScanPage(int(cursor), tuple(keys), by_server=True)
 
     @override
-    def run(self, state: LocalState, now: int) -> KeyPage:
-        return KeyPage(0, ())
+    def run(self, state: LocalState, now: int) -> ScanPage[bytes]:
+        return ScanPage(0, ())
 
 
 class Kept(NamedTuple):

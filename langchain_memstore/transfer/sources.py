@@ -13,6 +13,7 @@ from langchain_memstore import codec
 from langchain_memstore.backends.steps import ExecuteOp, Steps, completed
 from langchain_memstore.errors import BackendError, MessageEncodeError
 from langchain_memstore.keys import check_name, glob_literal
+from langchain_memstore.listing import Listing
 from langchain_memstore.memstore import Memstore
 from langchain_memstore.ops.server import Kept, ReadDocuments, ReadList, ScanKeys
 from langchain_memstore.ops.transfer import SessionDump
@@ -228,14 +229,10 @@ class JsonLines:
 
 def _keys(backend: Any, prefix: str, kind: str | None = None) -> Steps[list[bytes]]:
     """Find every key with a prefix, once each, in the order of their names."""
-    keys: set[bytes] = set()
-    scan = ScanKeys(f"{glob_literal(prefix)}*", kind=kind)
-    while True:
-        page = yield ExecuteOp(backend, scan)
-        keys.update(page.keys)
-        if page.cursor == 0:
-            return sorted(keys)
-        scan = ScanKeys(scan.pattern, page.cursor, kind)
+    listing, keys = Listing(ScanKeys(f"{glob_literal(prefix)}*", kind=kind)), list[bytes]()
+    while (scan := listing.next_page()) is not None:
+        keys += listing.fresh((yield ExecuteOp(backend, scan)))
+    return sorted(keys)
 
 
 def _document(text: bytes) -> dict[str, Any]:

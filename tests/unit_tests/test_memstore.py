@@ -17,7 +17,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_memstore import Memstore, SessionInfo, Status
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.local import LocalBackend
-from langchain_memstore.ops.listing import Scan, ScanPage
+from langchain_memstore.ops.listing import Scan
+from langchain_memstore.ops.scanning import ScanPage
 
 Listing = Callable[..., list[SessionInfo]]
 

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -84,7 +84,7 @@ class OutageController:
         clock: Callable[[], float] = time.time,
         make_breaker: Callable[[], CircuitBreaker] = CircuitBreaker,
         mirror_bytes: int = LayerPolicy().mirror_bytes,
-        locate: Callable[[Op[Any]], tuple[Hashable, ...]] = lambda op: (None,),
+        locate: Callable[[Op[Any]], tuple[Any, ...]] = lambda op: (None,),
     ) -> None:
         self._make_journal = make_journal
         self._clock = clock
@@ -218,12 +218,12 @@ class OutageController:
             if (stand_in := self._replay.stand_in) is None:
                 return None
             if op.in_outage == "refuse":
-                raise BackendUnavailable(f"the store cannot be reached, and {type(op).__name__} needs it")
+                raise self._unserved(op, f"the store cannot be reached, and {type(op).__name__} needs it")
             if None not in self._replay.absences and not self.journal.waits(op.targets):
                 self._refresh(stand_in, op)
             if op.in_outage == "serve":
                 if len(self._locate(op)) > 1:
-                    raise BackendUnavailable(f"{type(op).__name__} needs all nodes of the store: {self._cause}")
+                    raise self._unserved(op, f"{type(op).__name__} needs all nodes of the store: {self._cause}")
                 return (stand_in.execute(op.run),)
             self.journal.check_room()
             now = stand_in.now()
@@ -239,6 +239,11 @@ class OutageController:
                 self._settle()
                 RETRY_THREADS.add(self, PAUSE.seconds)
             return (result,)
+
+    def _unserved(self, op: Op[Any], told: str) -> BackendUnavailable:
+        error = BackendUnavailable(told)
+        error.node = next((node for node in self._locate(op) if node in self._replay.absences), None)
+        return error
 
     def retain(self, user: object) -> None:
         """Count a user, until it lets go or is no more."""

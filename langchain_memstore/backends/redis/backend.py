@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
+import weakref
 from abc import abstractmethod
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
@@ -17,12 +19,19 @@ from langchain_memstore.backends.redis.errors import FINAL, LOST, translate
 from langchain_memstore.backends.redis.limits import ConnectionCut
 from langchain_memstore.backends.redis.protocol import commands_of, result_of, was_not_queued, with_source
 from langchain_memstore.backends.redis.requests import insist
+from langchain_memstore.backends.redis.scanning import PageOfRun, run_of
 from langchain_memstore.backends.steps import arun_steps, run_steps
 from langchain_memstore.errors import BackendClosed
 from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op, R
 
 RETRIES = 3  # how often an operation is sent again, at the most, after its connection was lost
+
+
+logger = logging.getLogger(__name__)
+
+_warned: weakref.WeakSet[Shared] = weakref.WeakSet()
+"""Those of whose servers it was said that they refuse INFO."""
 
 
 class RemoteBackend(Backend):
@@ -94,6 +103,17 @@ class RemoteBackend(Backend):
     async def _acall(self, op: Op[Any]) -> list[Any]:
         """Send an operation; the async variant of `_call`."""
 
+    def _run_of(self, info: Any) -> int:
+        """Return which run of a server has answered INFO; 0: it does not tell."""
+        if isinstance(info, ResponseError) and self._shared not in _warned:
+            _warned.add(self._shared)
+            logger.warning(
+                "INFO is refused, so that a listing cannot tell whether the server was restarted or replaced between "
+                "two of its pages, and may then miss names; grant +info: %s",
+                info,
+            )
+        return run_of(info)
+
     def _check_open(self) -> None:
         if self._closed:
             raise BackendClosed("the store was closed; make a new one")
@@ -113,6 +133,9 @@ class RedisBackend(RemoteBackend):
     @override
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
+        if op.scans:
+            scan = PageOfRun.of(op)
+            return self._page(scan, self._call(scan))
         pool, commands = self._connections.thread_pool(), commands_of(op)
         losses, until = 0, time.monotonic() + pool.limits.call
         while commands:
@@ -134,6 +157,9 @@ class RedisBackend(RemoteBackend):
     @override
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
+        if op.scans:
+            scan = PageOfRun.of(op)
+            return self._page(scan, await self._acall(scan))
         request, commands = self._connections.arequest, commands_of(op)
         losses, until = 0, time.monotonic() + (await self._connections.loop_connections()).limits.call
         while commands:
@@ -151,6 +177,14 @@ class RedisBackend(RemoteBackend):
                 return [b"OK", await request(op.commands(), until)]
             return replies
         return []
+
+    def _page(self, asked: PageOfRun, replies: list[Any]) -> list[Any]:
+        """Put where the next page starts into the reply to a scan."""
+        info, page = replies
+        if isinstance(page, ResponseError):
+            return [page]
+        following = asked.at.after(int(page[0]), self._run_of(info))
+        return [[following.as_int() if following else 0, page[1]]]
 
 
 def pause(error: Exception, losses: int, until: float) -> float:

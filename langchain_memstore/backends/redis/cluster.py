@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
-import zlib
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
@@ -20,10 +18,12 @@ from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, blame, is_fo
 from langchain_memstore.backends.redis.limits import ConnectionCut, OperationCut, ScriptsCut
 from langchain_memstore.backends.redis.protocol import commands_of, was_not_queued, with_source
 from langchain_memstore.backends.redis.requests import Request, insist
+from langchain_memstore.backends.redis.scanning import SLOTS, ClusterPlace, NodeView, PageOfRun, SlotMoves, number_of
 from langchain_memstore.backends.redis.sentinel import ANSWER_WITHIN, Address
-from langchain_memstore.backends.redis.topology import Cluster
+from langchain_memstore.backends.redis.topology import Cluster, Node
 from langchain_memstore.backends.steps import Pause, Steps, arun_steps, run_steps
-from langchain_memstore.ops.base import Command, Op, ScanOp
+from langchain_memstore.ops.base import Command, Op
+from langchain_memstore.ops.scanning import ScanCursor, ScanOp
 
 MOST_REDIRECTIONS = 16  # of one operation, one after the other
 
@@ -39,47 +39,6 @@ class _Unit:
     replies: list[Any] | None = None
 
 
-_MOVE = re.compile(rb"-[<>]-")  # a slot on its way, as CLUSTER NODES has it: [93-<-id], [77->-id]
-
-
-class ClusterCursor(NamedTuple):
-    """How far a listing of the masters has come; a cursor holds it as one number."""
-
-    version: int
-    """Tells the cluster from what it was before."""
-    moved: bool = False
-    """Whether a slot was being moved meanwhile."""
-    again: bool = False
-    """Whether the masters are gone through once more for that."""
-    master: int = 0
-    """Which of the masters is being listed."""
-    cursor: int = 0
-    """Its own cursor."""
-
-    @classmethod
-    def of(cls, number: int) -> ClusterCursor:
-        """Read a cursor."""
-        flags = number >> 94
-        return cls(number >> 96, bool(flags & 1), bool(flags & 2), number >> 64 & (2**30 - 1), number & (2**64 - 1))
-
-    def as_int(self) -> int:
-        """Write a cursor."""
-        return self.version << 96 | self.again << 95 | self.moved << 94 | self.master << 64 | self.cursor
-
-    def after(self, cursor: int, masters: int, moving: bool) -> ClusterCursor | None:
-        """Return the cursor after a page; None: the listing is over.
-
-        Args:
-            cursor: The master's own cursor after it; 0: it was listed whole.
-            masters: How many there are.
-            moving: Whether a slot of the master is being moved.
-        """
-        moved, master = self.moved or moving, self.master + (cursor == 0)
-        if master < masters:
-            return self._replace(moved=moved, master=master, cursor=cursor)
-        return ClusterCursor(self.version, again=True) if moved and not self.again else None
-
-
 class ClusterBackend(RemoteBackend):
     """Keeps sessions in a Redis Cluster.
 
@@ -93,6 +52,7 @@ class ClusterBackend(RemoteBackend):
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self._cluster = cluster
+        self._moves = SlotMoves()
 
     @override
     def _call(self, op: Op[Any]) -> list[Any]:
@@ -182,58 +142,75 @@ class ClusterBackend(RemoteBackend):
     def _scan(self, op: ScanOp[Any]) -> Steps[list[Any]]:
         """List a page of one of the masters.
 
-        The cursor tells of which, and of what cluster that was: where slots or masters have changed since, the listing
-        begins anew, for only so does it see all that has been there all the while. Where a slot was being moved, it
-        goes through the masters once more: a key may have gone from one that was not listed yet to one that was.
+        The masters are gone through in an order of their own. One that was restarted is listed again from its
+        beginning. A key that goes from one that was not listed yet to one that was is missed; so the masters are gone
+        through once more often than any slot was moved meanwhile, by resharding or by a failover.
         """
         losses, until = 0, time.monotonic() + self._cluster.limits.call
         while True:
+            address: Address | None = None
             try:
-                yield from self._ask_for_slots(until)
-                masters = self._cluster.masters
-                if not masters:
-                    raise ClusterDownError("no node serves a slot")
-                version = zlib.crc32(repr(masters).encode()) + 1
-                at = ClusterCursor.of(op.cursor)
-                if at.version != version:
-                    at = ClusterCursor(version)
-                page = replace(cast("Any", op), cursor=at.cursor)
-                address = masters[at.master].address
-                try:
-                    listing = [("CLUSTER", "NODES"), *page.commands()]
-                    moves, *replies = yield Request(self._cluster.node(address), listing, until)
-                except LOST as error:
-                    blame(error, address)
-                    raise
-                if (refusal := _refusal(replies)) is not None:
-                    raise blame(refusal, address)
+                masters = yield from self._all_masters(until)
+                at = ScanCursor.of(op.cursor)
+                place = ClusterPlace.of(at.place) if at.place else ClusterPlace(since=self._moves.seen)
+                numbers = sorted(masters)
+                number = next((number for number in numbers if number >= place.node), numbers[0])
+                if number != place.node:  # the cursor is that of a master that is none any more, or there was none yet
+                    at, place = at._replace(cursor=0, run=0), place._replace(node=number)
+                node = masters[number]
+                address = node.address
+                commands = [*PageOfRun(op, at).commands(), ("CLUSTER", "NODES")]
+                info, page, nodes = yield Request(self._cluster.node(address), commands, until)
+                if (refusal := _refusal([page])) is not None:
+                    raise refusal
             except (*LOST, *FOR_NOW) as error:
-                losses += 1
-                yield Pause(pause(error, losses, until))
+                if not op.partial or address is None:
+                    losses += 1
+                    yield Pause(pause(blame(error, address), losses, until))
+                    continue
+                at, info, page, nodes = at._replace(cursor=0), None, [0, []], None  # what it has is left out
+            if isinstance(page, ResponseError):
+                return [page]
+            view = NodeView.of(nodes)
+            if view is not None and not view.is_master:
+                demoted = ClusterDownError("it is a replica, and the cluster does not name its master yet")
+                yield Pause(pause(blame(demoted, address), 1, until))
                 continue
-            if isinstance(replies[0], ResponseError):
-                return list(replies)
-            cursor, keys = int(replies[0][0]), replies[0][1]
-            following = at.after(cursor, len(masters), isinstance(moves, bytes) and _MOVE.search(moves) is not None)
-            return [[0 if following is None else following.as_int(), keys]]
+            if view is not None and (view.is_moving or view.ranges != frozenset(node.ranges)):
+                place = place._replace(moved=True)
+            following = at.after(int(page[0]), self._run_of(info))
+            if following is None:
+                rest = [number for number in numbers if number > place.node]
+                place = place._replace(node=min(rest, default=0), passes=place.passes + (not rest))
+                if place.passes > 1 + place.moved + self._moves.most(place.since):
+                    return [[0, page[1]]]
+                following = at._replace(cursor=0, run=0) if rest else at.again()
+            return [[following._replace(place=place.as_int()).as_int(), page[1]]]
+
+    def _all_masters(self, until: float) -> Steps[dict[int, Node]]:
+        """Ask for the masters, which together serve all slots; by number."""
+        yield from self._ask_for_slots(until)
+        masters = self._cluster.masters
+        if sum(last + 1 - first for node in masters for first, last in node.ranges) < SLOTS:
+            raise ClusterDownError("no node serves some of the slots")
+        self._moves.observe(masters)
+        return {number_of(node.address): node for node in masters}
 
     def _ask_all(self, op: Op[Any]) -> Steps[list[Any]]:
         """Send an operation to every master, and return the answers of all."""
         losses, until = 0, time.monotonic() + self._cluster.limits.call
         while True:
+            address: Address | None = None
             try:
                 yield from self._ask_for_slots(until)
                 replies: list[Any] = []
                 for master in self._cluster.masters:
-                    try:
-                        replies += yield Request(self._cluster.node(master.address), op.commands(), until)
-                    except LOST as error:
-                        blame(error, master.address)
-                        raise
+                    address = master.address
+                    replies += yield Request(self._cluster.node(address), op.commands(), until)
                 return replies
             except (*LOST, ClusterDownError) as error:
                 losses += 1
-                yield Pause(pause(error, losses, until))
+                yield Pause(pause(blame(error, address), losses, until))
 
     def _ask_for_slots(self, until: float) -> Steps[None]:
         """Ask the nodes, until one answers, which of them serve what; one that hangs is given a second, and asked last
@@ -258,6 +235,8 @@ class ClusterBackend(RemoteBackend):
 
 def nodes_of(cluster: Cluster, op: Op[Any]) -> tuple[Address, ...]:
     """Return the nodes that have the keys of an operation, as far as that is known; nothing is asked."""
+    if op.scans and cast("ScanOp[Any]", op).partial:
+        return ()
     if op.scans or op.everywhere:
         return tuple([master.address for master in cluster.masters])
     is_one = op.script is not None or op.atomic

@@ -83,9 +83,10 @@ def is_for_now(error: Exception) -> bool:
     return isinstance(error, FOR_NOW) or _ON_ITS_WAY in str(error)
 
 
-def blame(error: E, node: tuple[str, int]) -> E:
-    """Note which node of a Cluster an error came from."""
-    error.node = node  # type: ignore[attr-defined]
+def blame(error: E, node: tuple[str, int] | None) -> E:
+    """Note which node of a Cluster an error came from; None: it is not known, or was noted before."""
+    if node is not None:
+        error.node = node  # type: ignore[attr-defined]
     return error
 
 

@@ -169,3 +169,19 @@ def test_a_slot_that_is_moving_takes_nothing_else_with_it(
     snapshot = elsewhere.history(session_id).snapshot()
     assert [message.text for message in snapshot.messages] == ["elsewhere", "known", "meanwhile"]
     assert snapshot.summary == "so far"
+
+
+def test_summaries_of_other_masters_are_made(masters: ClusterOfServers, open_store: Callable[..., Memstore]) -> None:
+    options = {"max_messages": 1, "summarize_every": 1, "summarize": "manual"}
+    store = open_store(masters.url, summarizer=lambda _, messages: f"{len(messages)} more", **options)
+    by_master, victim = sessions_by_master(masters), masters.servers[1]
+    for session_id in (each for ids in by_master.values() for each in ids):
+        for _ in range(2):
+            store.history(session_id).add_user_message("text")
+    lost = len(by_master[victim.port])
+    with away(victim, "killed"):
+        assert store.compact_due() == 30 - lost
+        store.history(by_master[victim.port][0]).messages  # noqa: B018 - which meets the outage
+        assert store.status.degraded and store.compact_due() == 0
+    wait_until(lambda: not store.status.degraded, 20)
+    assert store.compact_due() == lost
