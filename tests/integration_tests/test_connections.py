@@ -131,14 +131,10 @@ async def test_keepalive_finds_dead_connections(server: Server, variant: str) ->
             await acall(variant, store.history("session").register_turn)
             connections = store._backend._connections
             if variant == "sync":
-                taken = connections.thread_pool().acquire()
-                line = taken._sock
-                connections.thread_pool().release(taken, healthy=True)
+                line = connections.thread_pool()._idle[0][0]._sock
             else:
-                pool = (await connections._loop_connections())._pool
-                taken = await pool.acquire()
-                line = taken._writer.get_extra_info("socket")
-                await pool.release(taken, healthy=True)
+                pool = (await connections.loop_connections())._pool
+                line = pool._idle[0][0]._writer.get_extra_info("socket")
             options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
             names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
             options += [(socket.IPPROTO_TCP, getattr(socket, name)) for name in names if hasattr(socket, name)]

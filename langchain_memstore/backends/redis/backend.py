@@ -137,7 +137,7 @@ class RedisBackend(RemoteBackend):
             scan = PageOfRun.of(op)
             return self._page(scan, self._call(scan))
         pool, commands = self._connections.thread_pool(), commands_of(op)
-        losses, until = 0, time.monotonic() + pool.limits.call
+        losses, is_apart, until = 0, False, time.monotonic() + pool.limits.call
         while commands:
             try:
                 replies = pool.request(commands, until)
@@ -148,10 +148,11 @@ class RedisBackend(RemoteBackend):
                     continue
                 replies = run_steps(insist(self._connections, commands, until))
             if isinstance(replies[-1], NoScriptError):
-                return pool.request(with_source(op), until)
-            if was_not_queued(op, replies):
-                return [b"OK", pool.request(op.commands(), until)]
-            return replies
+                commands = with_source(op)
+            elif not is_apart and was_not_queued(op, replies):
+                commands, is_apart = op.commands(), True
+            else:
+                return [b"OK", replies] if is_apart else replies
         return []
 
     @override
@@ -161,7 +162,8 @@ class RedisBackend(RemoteBackend):
             scan = PageOfRun.of(op)
             return self._page(scan, await self._acall(scan))
         request, commands = self._connections.arequest, commands_of(op)
-        losses, until = 0, time.monotonic() + (await self._connections.loop_connections()).limits.call
+        losses, is_apart = 0, False
+        until = time.monotonic() + (await self._connections.loop_connections()).limits.call
         while commands:
             try:
                 replies = await request(commands, until, alone=losses > 0)
@@ -172,10 +174,11 @@ class RedisBackend(RemoteBackend):
                     continue
                 replies = await arun_steps(insist(self._connections, commands, until))
             if isinstance(replies[-1], NoScriptError):
-                return await request(with_source(op), until)
-            if was_not_queued(op, replies):
-                return [b"OK", await request(op.commands(), until)]
-            return replies
+                commands = with_source(op)
+            elif not is_apart and was_not_queued(op, replies):
+                commands, is_apart = op.commands(), True
+            else:
+                return [b"OK", replies] if is_apart else replies
         return []
 
     def _page(self, asked: PageOfRun, replies: list[Any]) -> list[Any]:

@@ -103,7 +103,7 @@ def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendErro
     raised.node = node
     if is_for_now(error) and (node is None or not isinstance(error, ClusterDownError)):
         raised.scope = "operation"  # a slot is on its way, or nobody serves it: other slots are well
-    elif isinstance(error, (*REFUSED_LOGIN, TlsFailed)) or str(error).startswith("DENIED"):
+    elif isinstance(error, (*REFUSED_LOGIN, TlsFailed)) or re.match("DENIED|.*unauthenticated", str(error)):
         raised.scope = "node"
     return raised
 
@@ -137,6 +137,8 @@ def _translated(error: Exception, op: Op[Any], has_connected: bool, node: str) -
         return BackendFull(f"{where}: out of memory, nothing was written: {text}")
     if text.startswith("MISCONF"):
         return BackendFull(f"{where}: cannot persist to disk and takes no writes, nothing was written: {text}")
+    if "unauthenticated" in text:  # a long command, which Redis does not even read without a login
+        return BackendDenied(f"{where}: the login was refused, for there was none: {text}")
     if text.startswith("DENIED"):
         return BackendDenied(f"{where}: the connection was refused: {text}")
     call = re.search(r"redis\.call\('(\w+)'", _line_of(error, op))

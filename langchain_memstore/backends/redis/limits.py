@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,18 +56,3 @@ class TimeLimits:
         """To connect; None: as long as it takes."""
         self.call = PATIENCE if self.answer is None else self.answer + SECOND_TRY - MARGIN
         """All of it: a wait for a connection, and every try."""
-
-    def allow_whole(self, until: float) -> bool:
-        """Tell whether an answer may take its whole time, where the call ends at a moment of the monotonic clock."""
-        return self.answer is None or until - time.monotonic() >= self.answer
-
-    def within(self, until: float) -> dict[str, float]:
-        """Return the options of a connection that is made for a call which ends before an answer's whole time."""
-        remaining = max(0.01, until - time.monotonic())
-        connect = remaining if self.connect is None else min(remaining, self.connect)
-        return {"socket_timeout": remaining, "socket_connect_timeout": connect}
-
-
-def is_marked(connection: Any) -> bool:
-    """Tell whether a connection is to be made anew, as a server asks that moves; redis-py 6 does not know of that."""
-    return bool(getattr(connection, "should_reconnect", bool)())

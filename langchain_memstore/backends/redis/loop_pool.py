@@ -16,7 +16,7 @@ from redis.exceptions import MaxConnectionsError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langchain_memstore.backends.redis.checkout import aconnection_of
-from langchain_memstore.backends.redis.limits import IDLE, PONG_WITHIN, TimeLimits, busy, ended, is_marked
+from langchain_memstore.backends.redis.limits import IDLE, PONG_WITHIN, TimeLimits, busy, ended
 from langchain_memstore.backends.redis.protocol import PING
 
 # `asyncio.timeout`, or what stands for it in older Pythons, where redis-py brings it.
@@ -96,7 +96,8 @@ class LoopPool:
             healthy: Whether it may be used again; else an answer may still be under way.
         """
         try:
-            if not healthy or self._is_closed or (self._keeps_idle and is_marked(connection)):
+            # redis-py 8 marks connections that are to be made anew, as a server asks that moves
+            if not healthy or self._is_closed or (self._keeps_idle and getattr(connection, "should_reconnect", bool)()):
                 await connection.disconnect(nowait=True)
                 healthy = False
             if not self._keeps_idle:

@@ -24,7 +24,6 @@ from langchain_memstore.backends.redis.limits import (
     TimeLimits,
     busy,
     ended,
-    is_marked,
 )
 from langchain_memstore.backends.redis.protocol import PING, is_left_open, packed
 from langchain_memstore.ops.base import Command
@@ -88,6 +87,7 @@ class ThreadPool:
         self._pool = pool
         self._keeps_idle = is_own and type(pool) is BlockingConnectionPool
         self.limits = TimeLimits(pool.connection_kwargs)
+        self._answer = self.limits.answer
         self._start()
         _pools.add(self)
 
@@ -114,7 +114,8 @@ class ThreadPool:
             slot = self._slot(until)
             connection = self._connection(until)
             connection.send_packed_command([packed(commands)])
-            if not self.limits.allow_whole(until) and not connection.can_read(max(0.0, until - time.monotonic())):
+            remaining = until - time.monotonic()
+            if self._answer is not None and remaining < self._answer and not connection.can_read(max(0.0, remaining)):
                 raise RedisTimeoutError("Timeout reading from server")
             replies: list[Any] = []
             for _ in commands:
@@ -202,9 +203,10 @@ class ThreadPool:
             raise
 
     def _connect(self, until: float) -> Any:
-        options = self._pool.connection_kwargs
-        if not self.limits.allow_whole(until):
-            options = {**options, **self.limits.within(until)}
+        options, remaining = self._pool.connection_kwargs, max(0.01, until - time.monotonic())
+        if self._answer is not None and remaining < self._answer:  # for this call alone
+            connect = remaining if self.limits.connect is None else min(remaining, self.limits.connect)
+            options = {**options, "socket_timeout": remaining, "socket_connect_timeout": connect}
         connection = self._pool.connection_class(**options)
         connection.connect()
         return connection
@@ -241,7 +243,12 @@ class ThreadPool:
                     connection.disconnect()
             finally:
                 self._pool.release(connection)
-        elif is_healthy and not is_marked(connection) and connection.socket_timeout == self.limits.answer:
+        # redis-py 8 marks connections that are to be made anew, as a server asks that moves
+        elif (
+            is_healthy
+            and not getattr(connection, "should_reconnect", bool)()
+            and connection.socket_timeout == self._answer
+        ):
             self._idle.append((connection, time.monotonic()))
         else:
             connection.disconnect()
