@@ -113,7 +113,7 @@ def test_an_option_that_makes_no_sense_is_named(place: str, query: str, says: st
 
 @pytest.mark.parametrize("place", PLACES)
 def test_options_of_tls_need_tls(place: str) -> None:
-    with pytest.raises(ValueError, match="ssl_ca_certs, which is for TLS.*rediss://"):
+    with pytest.raises(ValueError, match=r"ssl_ca_certs, which is for TLS.*rediss://"):
         Memstore.from_url(PLACES[place].format(scheme="redis", query="ssl_ca_certs=ca.pem"))
 
 

@@ -101,7 +101,7 @@ class Cluster(Shared):
                     settings.pop(name, None)
                 is_tls = bool(given.get("ssl")) or "SSL" in getattr(given.get("connection_class"), "__name__", "")
                 settings["max_connections"] = min(given.get("max_connections") or 20, 20)
-                seeds = [(node.host, int(node.port)) for node in client.startup_nodes]
+                seeds = [(node.host, int(node.port)) for node in client.nodes_manager.startup_nodes.values()]
                 remap = getattr(client.nodes_manager, "address_remap", None)
                 _borrowed[client] = cls(seeds, lambda node: node_pools(node, settings, is_tls), remap=remap)
             return _borrowed[client]
