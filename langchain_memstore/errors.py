@@ -21,6 +21,8 @@ Arguments that no store could accept (an empty session id, a bound of zero, an u
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class MemstoreError(Exception):
     """The root of every error that langchain-memstore raises of its own."""
@@ -65,13 +67,22 @@ class SummaryError(MemstoreError):
 class BackendError(MemstoreError):
     """The store refused an operation; the session is as it was."""
 
+    scope: Literal["operation", "node"] = "operation"
+    """Whether the error concerns the operation alone, or all operations on the node of the store."""
+    node: tuple[str, int] | None = None
+    """The host and port of the node of a Cluster that the error concerns; None: the store has one node, or all do."""
+
 
 class BackendUnavailable(BackendError):
     """The store could not be reached, or cannot serve requests for now."""
 
+    scope: Literal["operation", "node"] = "node"
+
 
 class BackendFull(BackendError):
     """The store takes no more writes: it is out of memory, or cannot persist them; the session is as it was."""
+
+    scope: Literal["operation", "node"] = "node"
 
 
 class BackendDenied(BackendError):

@@ -37,22 +37,23 @@ async def alist_sessions(backend: Backend, pattern: SessionPattern) -> AsyncIter
             yield info
 
 
-def list_names(backend: Backend, pattern: SessionPattern) -> Iterator[list[str]]:
+def list_names(backend: Backend, pattern: SessionPattern, *, strict: bool = False) -> Iterator[list[str]]:
     """List the names that match, some at a time; every one that exists all the while is listed once.
 
     Args:
         backend: Where they are kept.
         pattern: Which names.
+        strict: Whether an outage raises BackendUnavailable, instead of listing what the process knows.
     """
-    listing = _Listing(pattern)
+    listing = _Listing(pattern, strict)
     while (scan := listing.next_page()) is not None:
         if fresh := listing.fresh(backend.execute(scan)):
             yield fresh
 
 
-async def alist_names(backend: Backend, pattern: SessionPattern) -> AsyncIterator[list[str]]:
+async def alist_names(backend: Backend, pattern: SessionPattern, *, strict: bool = False) -> AsyncIterator[list[str]]:
     """List the names that match; the async variant of `list_names`."""
-    listing = _Listing(pattern)
+    listing = _Listing(pattern, strict)
     while (scan := listing.next_page()) is not None:
         if fresh := listing.fresh(await backend.aexecute(scan)):
             yield fresh
@@ -93,8 +94,9 @@ def glimpse_sessions(
 class _Listing:
     """Where a listing has come to."""
 
-    def __init__(self, pattern: SessionPattern) -> None:
+    def __init__(self, pattern: SessionPattern, strict: bool = False) -> None:
         self._pattern = pattern
+        self._strict = strict
         self._cursor: int | None = None
         self._seen: set[str] = set()
 
@@ -105,7 +107,7 @@ class _Listing:
 
     def next_page(self) -> Scan | None:
         """Return the scan for the next page; None: there is none."""
-        return None if self.is_finished else Scan(self._pattern, self._cursor or 0)
+        return None if self.is_finished else Scan(self._pattern, self._cursor or 0, strict=self._strict)
 
     def fresh(self, page: ScanPage) -> list[str]:
         """Return the names of a page that were not listed before."""

@@ -110,6 +110,12 @@ class Status:
     """How many operations wait to be replayed."""
     since: datetime | None = None
     """Since when the backend is degraded; None: it is not."""
+    cause: str | None = None
+    """Why the backend is degraded; None: it is not."""
+    rejected: int = 0
+    """How many operations that waited were dropped in this process, for the store will never do them."""
+    parked: int = 0
+    """How many of the pending operations the store refuses for now; they are tried again every minute, for a day."""
     summary_failures: tuple[SummaryFailure, ...] = ()
     """The last summaries that could not be made in this process, oldest first."""
 

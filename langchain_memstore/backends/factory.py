@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ from langchain_memstore.options import ConnectionOptions, LayerPolicy
 if TYPE_CHECKING:
     from langchain_memstore.backends.outage.controller import OutageController
     from langchain_memstore.backends.outage.journal import Journal
-    from langchain_memstore.backends.redis.connections import Connections, Shared
+    from langchain_memstore.backends.redis.connections import Connections
     from langchain_memstore.backends.redis.topology import Cluster
     from langchain_memstore.codec.encryption import KeyRing
 
 LOCAL = "memory://"
 
-_controllers: weakref.WeakKeyDictionary[Shared, dict[tuple[Any, ...], OutageController]] = weakref.WeakKeyDictionary()
 _controllers_lock = threading.Lock()
 
 
@@ -110,29 +108,31 @@ def backend_over(connections: Connections | Cluster, layers: LayerPolicy, key_ri
     from langchain_memstore.backends.outage.fallback import FallbackBackend
     from langchain_memstore.backends.outage.session_mirror import SessionMirror
     from langchain_memstore.backends.redis.backend import RedisBackend
-    from langchain_memstore.backends.redis.cluster import ClusterBackend
+    from langchain_memstore.backends.redis.cluster import ClusterBackend, nodes_of
     from langchain_memstore.backends.redis.topology import Cluster
 
-    make_backend: Callable[[], Backend] = (
-        functools.partial(ClusterBackend, connections)
-        if isinstance(connections, Cluster)
-        else functools.partial(RedisBackend, connections)
-    )
+    make_backend: Callable[[], Backend]
+    nodes: dict[str, Any] = {}
+    if isinstance(connections, Cluster):
+        make_backend = functools.partial(ClusterBackend, connections)
+        nodes["locate"] = functools.partial(nodes_of, connections)
+    else:
+        make_backend = functools.partial(RedisBackend, connections)
     if layers.fallback is False:
         if layers.near_cache is False:
             return make_backend()
         return NearCacheBackend(make_backend(), SessionMirror(layers.mirror_bytes, time.time), records=True)
     with _controllers_lock:
-        controllers = _controllers.setdefault(connections.home, {})
+        controllers: dict[Any, OutageController] = connections.home.controllers
         key = layers.path, layers.max_journal, layers.mirror_bytes, key_ring and layers.path and key_ring.names
         if key not in controllers:
             make_journal = functools.partial(_journal, layers, key_ring)
-            controllers[key] = OutageController(make_journal, mirror_bytes=layers.mirror_bytes)
+            controllers[key] = OutageController(make_journal, mirror_bytes=layers.mirror_bytes, **nodes)
         controller = controllers[key]
-        backend = make_backend()
+        backend: Backend = make_backend()
         if layers.near_cache is not False:
             backend = NearCacheBackend(backend, controller.mirror, records=False)
-        return FallbackBackend(backend, controller, make_backend)
+        return FallbackBackend(backend, controller, make_backend, connections.home.end_waits)
 
 
 def _journal(layers: LayerPolicy, key_ring: KeyRing | None) -> Journal:

@@ -35,18 +35,20 @@ class NearCacheBackend(BackendWrapper):
     @override
     def execute(self, op: Op[R]) -> R:
         whole, tail = self._reads(op)
+        began = self._mirror.begin()
         result = self._backend.execute(tail or whole)
         if result is CHANGED:
             result = self._backend.execute(whole)
-        return self._recorded(op, result)
+        return self._recorded(op, result, began)
 
     @override
     async def aexecute(self, op: Op[R]) -> R:
         whole, tail = self._reads(op)
+        began = self._mirror.begin()
         result = await self._backend.aexecute(tail or whole)
         if result is CHANGED:
             result = await self._backend.aexecute(whole)
-        return self._recorded(op, result)
+        return self._recorded(op, result, began)
 
     def _reads(self, op: Op[R]) -> tuple[Op[R], Op[R] | None]:
         """Return what to execute, and what to try before: the read of what came since. None: there is nothing that it
@@ -61,7 +63,7 @@ class NearCacheBackend(BackendWrapper):
         tail = ReadTail(read.keys, read.ttl, read.refresh, trail=True, known=known, count=appended + AHEAD)
         return whole, cast("Op[R]", tail)
 
-    def _recorded(self, op: Op[Any], result: R) -> R:
+    def _recorded(self, op: Op[Any], result: R, began: int) -> R:
         if self._records:
-            self._mirror.record(op, result)
+            self._mirror.record(op, result, began)
         return result

@@ -23,6 +23,7 @@ from langchain_memstore.errors import (
     ValueEncodeError,
 )
 from langchain_memstore.keys import Namespace, ValuePattern
+from langchain_memstore.kv.cache_failures import CacheFailures
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
 from langchain_memstore.options import Policy, check_seconds, milliseconds
@@ -37,7 +38,9 @@ class GenerationCache(BaseCache):
 
     Generations come back equal, with messages, tool calls and usage; those of a subclass as the class of langchain-core
     that they derive from. Keys are SHA-256 hashes of prompt and model, so no prompt is readable in them. An answer that
-    cannot be stored and come back equal is not kept, and an entry that cannot be read is none; either is logged.
+    cannot be stored and come back equal is not kept, and an entry that cannot be read is none; either is logged. A
+    store that cannot be reached has no answers, and one that cannot keep an answer raises nothing; the first such
+    failure is logged.
 
     Args:
         backend: Where answers are kept.
@@ -54,41 +57,58 @@ class GenerationCache(BaseCache):
         self._ttl = None if ttl is None else milliseconds(ttl)
         self._codec = policy.value_codec()
         self._space = Namespace(policy.key_prefix, "cache")
+        self._failures = CacheFailures("answers of models")
 
     @override
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
-        """Return what the model answered to the prompt before, or None."""
+        """Return what the model answered to the prompt before, or None.
+
+        Raises:
+            BackendError: The store refuses.
+        """
         op = self._getting(prompt, llm_string)
-        return self._decode(self._backend.execute(op)[0], op.keys[0])
+        data = None
+        with self._failures.reading():
+            (data,) = self._backend.execute(op)
+        return self._decode(data, op.keys[0])
 
     @override
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """Return what the model answered to the prompt before; the async variant of `lookup`."""
         op = self._getting(prompt, llm_string)
-        return self._decode((await self._backend.aexecute(op))[0], op.keys[0])
+        data = None
+        with self._failures.reading():
+            (data,) = await self._backend.aexecute(op)
+        return self._decode(data, op.keys[0])
 
     @override
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
-            self._backend.execute(op)
+            with self._failures.writing():
+                self._backend.execute(op)
 
     @override
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Keep what the model answered to the prompt; the async variant of `update`."""
         if (op := self._setting(prompt, llm_string, return_val)) is not None:
-            await self._backend.aexecute(op)
+            with self._failures.writing():
+                await self._backend.aexecute(op)
 
     @override
     def clear(self, **kwargs: Any) -> None:
-        """Forget every answer of this cache, and nothing else."""
-        for names in list_names(self._backend, self._all()):
+        """Forget every answer of this cache, and nothing else.
+
+        Raises:
+            BackendError: The store refused or could not be reached.
+        """
+        for names in list_names(self._backend, self._all(), strict=True):
             self._backend.execute(self._unlinking(names))
 
     @override
     async def aclear(self, **kwargs: Any) -> None:
         """Forget every answer of this cache; the async variant of `clear`."""
-        async for names in alist_names(self._backend, self._all()):
+        async for names in alist_names(self._backend, self._all(), strict=True):
             await self._backend.aexecute(self._unlinking(names))
 
     def _key(self, prompt: str, llm_string: str) -> str:

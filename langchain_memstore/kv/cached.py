@@ -21,6 +21,7 @@ from langchain_memstore.codec.tagged import MARK, pack
 from langchain_memstore.codec.values import ValueCodec
 from langchain_memstore.errors import DecryptError, MessageEncodeError, ValueDecodeError, ValueEncodeError
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
+from langchain_memstore.kv.cache_failures import CacheFailures
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, SetCached, Unlink
 from langchain_memstore.ops.kv_scripts import Delete
@@ -164,14 +165,14 @@ def cached(function: Callable[P, R], results: Results, arguments: Arguments) -> 
 
     def cache_clear() -> int:
         cleared = 0
-        for names in list_names(results.backend, pattern):
+        for names in list_names(results.backend, pattern, strict=True):
             results.backend.execute(results.unlinking(names))
             cleared += len(names)
         return cleared
 
     async def acache_clear() -> int:
         cleared = 0
-        async for names in alist_names(results.backend, pattern):
+        async for names in alist_names(results.backend, pattern, strict=True):
             await results.backend.aexecute(results.unlinking(names))
             cleared += len(names)
         return cleared
@@ -185,15 +186,20 @@ def cached(function: Callable[P, R], results: Results, arguments: Arguments) -> 
 class Results:
     """What a function returned, by its calls; and those calls that are under way.
 
+    A store that cannot be reached has nothing, and one that cannot keep a result does no harm to the call. One that
+    refuses to be read raises, before anything is computed.
+
     Args:
         backend: Where it is kept.
         space: The keys.
         codec: Encodes it.
         ttl: Milliseconds to keep it; None: for good.
+        name: What the function is called.
     """
 
-    def __init__(self, backend: Backend, space: Namespace, codec: ValueCodec, ttl: int | None) -> None:
+    def __init__(self, backend: Backend, space: Namespace, codec: ValueCodec, ttl: int | None, name: str) -> None:
         self.backend = backend
+        self._failures = CacheFailures(f"results of {name}")
         self._space = space
         self._codec = codec
         self._ttl = ttl
@@ -232,17 +238,21 @@ class Results:
                 break
             if (data := other.result()) is not None:
                 return self._hit(key, data)
-        data = None
+        data, is_reachable = None, False
         try:
-            data = self.backend.execute(Get((self._space.key(key),)))[0]
+            with self._failures.reading():
+                (data,) = self.backend.execute(Get((self._space.key(key),)))
+                is_reachable = True
             if data is not None:
                 with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
                 data = None
             value = compute()
             setting = self._computed(key, value)
-            self.backend.execute(setting)
             data = setting.items[0][1]
+            if is_reachable:
+                with self._failures.writing():
+                    self.backend.execute(setting)
             return value
         except Exception as error:
             mine.set_exception(error)
@@ -262,17 +272,21 @@ class Results:
             if (data := await asyncio.shield(other)) is not None:
                 return self._hit(key, data)
         mine = under_way[key] = loop.create_future()
-        data = None
+        data, is_reachable = None, False
         try:
-            data = (await self.backend.aexecute(Get((self._space.key(key),))))[0]
+            with self._failures.reading():
+                (data,) = await self.backend.aexecute(Get((self._space.key(key),)))
+                is_reachable = True
             if data is not None:
                 with suppress(ValueDecodeError, DecryptError):  # it was kept by other hands, or with other keys
                     return self._hit(key, data)
                 data = None
             value = await cast("Awaitable[Any]", compute())
             setting = self._computed(key, value)
-            await self.backend.aexecute(setting)
             data = setting.items[0][1]
+            if is_reachable:
+                with self._failures.writing():
+                    await self.backend.aexecute(setting)
             return value
         except Exception as error:
             mine.set_exception(error)

@@ -29,19 +29,27 @@ class KeyValueFamily:
     _stand_in: LocalBackend | None = None
     """Keeps the locks and the limits that hold inside the process while the store cannot be reached."""
 
-    def kv(self, namespace: str = "kv", ttl: float | timedelta | None = None) -> KeyValueStore:
+    def kv(
+        self,
+        namespace: str = "kv",
+        ttl: float | timedelta | None = None,
+        *,
+        on_outage: OnOutage = "raise",
+    ) -> KeyValueStore:
         """Return a key-value store: a `BaseStore` of JSON values, with the verbs of Redis.
 
         Args:
             namespace: Which values; those of one namespace are apart from those of the next.
             ttl: Seconds (or a timedelta) until a value expires that is set without a TTL of its own; None: never.
+            on_outage: While the store cannot be reached, `raise` BackendUnavailable for values that this process does
+                not know, or answer `local`: they count as absent.
 
         Raises:
             ValueError: An argument makes no sense.
         """
         from langchain_memstore.kv.store import KeyValueStore
 
-        return KeyValueStore(self._backend, self._policy, namespace, ttl)
+        return KeyValueStore(self._backend, self._policy, namespace, ttl, on_outage=on_outage)
 
     def cache(self, ttl: float | timedelta | None = None) -> GenerationCache:
         """Return a cache of what language models answer: a `BaseCache`, for `set_llm_cache` or a model's `cache=`.
@@ -100,27 +108,33 @@ class KeyValueFamily:
 
         return Lock(self._outage_policy(on_outage), self._policy.key_prefix, name, ttl, wait)
 
-    def working_memory(self, prefix: str = "memory", ttl: float | timedelta | None = 43_200) -> WorkingMemory:
+    def working_memory(
+        self,
+        prefix: str = "memory",
+        ttl: float | timedelta | None = 43_200,
+        *,
+        on_outage: OnOutage = "raise",
+    ) -> WorkingMemory:
         """Return a working memory: records of what an agent knows, by conversation and type.
 
         Args:
             prefix: The first part of every key, in place of the store's: sets one application or tenant apart.
             ttl: Seconds (or a timedelta) until a record expires; None: never.
+            on_outage: While the store cannot be reached, `raise` BackendUnavailable for records that this process does
+                not know, or answer `local`: they count as absent.
 
         Raises:
             ValueError: An argument makes no sense.
         """
         from langchain_memstore.kv.working_memory import WorkingMemory
 
-        return WorkingMemory(self._backend, self._policy, prefix, ttl)
+        return WorkingMemory(self._backend, self._policy, prefix, ttl, on_outage=on_outage)
 
     def _outage_policy(self, on_outage: OnOutage) -> OutagePolicy:
-        from langchain_memstore.kv.outages import OutagePolicy
+        from langchain_memstore.kv.outages import OutagePolicy, is_local
 
-        if on_outage == "raise":
+        if not is_local(on_outage):
             return OutagePolicy(self._backend)
-        if on_outage != "local":
-            raise ValueError(f"on_outage must be 'raise' or 'local', not {on_outage!r}")
         with _lock:
             self._stand_in = self._stand_in or LocalBackend()
         return OutagePolicy(self._backend, self._stand_in)

@@ -1,4 +1,4 @@
-"""What a lock or a rate limiter does while the store cannot be reached: its user chooses."""
+"""What a lock, a rate limiter or values do while the store cannot be reached: their user chooses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ from langchain_memstore.ops.base import Op, R
 OnOutage = Literal["raise", "local"]
 
 logger = logging.getLogger(__name__)
+
+
+def is_local(on_outage: OnOutage) -> bool:
+    """Return whether an outage is to be answered from what the process has.
+
+    Raises:
+        ValueError: It is neither `raise` nor `local`.
+    """
+    if on_outage not in ("raise", "local"):
+        raise ValueError(f"on_outage must be 'raise' or 'local', not {on_outage!r}")
+    return on_outage == "local"
 
 
 class OutagePolicy:

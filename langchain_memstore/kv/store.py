@@ -14,6 +14,7 @@ from langchain_memstore.backends.base import Backend
 from langchain_memstore.keys import Namespace, ValuePattern, check_name
 from langchain_memstore.kv.cached import Arguments, CachedFunction, Results, cached
 from langchain_memstore.kv.monitoring import Monitoring
+from langchain_memstore.kv.outages import OnOutage, is_local
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
 from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
@@ -36,16 +37,25 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         policy: The store's: the first part of every key, and whether values are encrypted.
         namespace: Which values; any non-empty text.
         ttl: Seconds (or a timedelta) until a value expires that is set without a TTL of its own; None: never.
+        on_outage: While the store cannot be reached, `raise` BackendUnavailable for values that this process does not
+            know, or answer `local`: they count as absent. It knows those that were set or deleted in the outage.
 
     Raises:
         ValueError: An argument makes no sense.
     """
 
     def __init__(
-        self, backend: Backend, policy: Policy, namespace: str = "kv", ttl: float | timedelta | None = None
+        self,
+        backend: Backend,
+        policy: Policy,
+        namespace: str = "kv",
+        ttl: float | timedelta | None = None,
+        *,
+        on_outage: OnOutage = "raise",
     ) -> None:
         check_name("namespace", namespace)
         check_seconds("ttl", ttl)
+        self._strict = not is_local(on_outage)
         self._backend = backend
         self._namespace = namespace
         self._ttl = ttl
@@ -66,6 +76,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             ValueError: The key is not a non-empty text.
             ValueDecodeError: The key holds what is not a value of this package.
             BackendError: The store refused or could not be reached.
+            BackendUnavailable: The store could not be reached, and this process does not know the value.
         """
         return self.mget([key])[0]
 
@@ -98,19 +109,19 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     def delete(self, key: str) -> bool:
         """Delete a value, and tell whether there was one."""
-        return execute_write(self._backend.execute, Delete(self._space.keys(check_name("key", key))))
+        return execute_write(self._backend.execute, self._deleting(key))
 
     async def adelete(self, key: str) -> bool:
         """Delete a value, and tell whether there was one."""
-        return await aexecute_write(self._backend.aexecute, Delete(self._space.keys(check_name("key", key))))
+        return await aexecute_write(self._backend.aexecute, self._deleting(key))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a value."""
-        return self._backend.execute(Exists((self._key(key),)))
+        return self._backend.execute(Exists((self._key(key),), strict=self._strict))
 
     async def aexists(self, key: str) -> bool:
         """Tell whether there is a value."""
-        return await self._backend.aexecute(Exists((self._key(key),)))
+        return await self._backend.aexecute(Exists((self._key(key),), strict=self._strict))
 
     def expire(self, key: str, ttl: float | timedelta | None) -> bool:
         """Set when a value expires, and tell whether there is one.
@@ -131,11 +142,11 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     def ttl(self, key: str) -> float | None:
         """Return how many seconds a value lives on; None: it does not expire; 0: there is none."""
-        return _seconds(self._backend.execute(Ttl((self._key(key),))))
+        return _seconds(self._backend.execute(Ttl((self._key(key),), strict=self._strict)))
 
     async def attl(self, key: str) -> float | None:
         """Return how many seconds a value lives on; the async variant of `ttl`."""
-        return _seconds(await self._backend.aexecute(Ttl((self._key(key),))))
+        return _seconds(await self._backend.aexecute(Ttl((self._key(key),), strict=self._strict)))
 
     def incr(self, key: str, by: int = 1, ttl: float | timedelta | None = None) -> int:
         """Add to a counter, and return it; one that is not there counts from 0.
@@ -162,12 +173,12 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
     @override
     def mget(self, keys: Sequence[str]) -> list[Any]:
         """Return the values of keys, in one round trip; None for each that has none."""
-        return self._decode(keys, self._backend.execute(Get(self._keys(keys))))
+        return self._decode(keys, self._backend.execute(Get(self._keys(keys), strict=self._strict)))
 
     @override
     async def amget(self, keys: Sequence[str]) -> list[Any]:
         """Return the values of keys; the async variant of `mget`."""
-        return self._decode(keys, await self._backend.aexecute(Get(self._keys(keys))))
+        return self._decode(keys, await self._backend.aexecute(Get(self._keys(keys), strict=self._strict)))
 
     @override
     def mset(self, key_value_pairs: Sequence[tuple[str, Any]]) -> None:
@@ -192,23 +203,23 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
     @override
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """Go through the keys that begin with a prefix; None: through all."""
-        for names in list_names(self._backend, self._pattern(_beginning(prefix))):
+        for names in self._list(_beginning(prefix)):
             yield from names
 
     @override
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
         """Go through the keys that begin with a prefix; the async variant of `yield_keys`."""
-        async for names in alist_names(self._backend, self._pattern(_beginning(prefix))):
+        async for names in self._alist(_beginning(prefix)):
             for name in names:
                 yield name
 
     def keys(self, pattern: str = "*") -> list[str]:
         """Return the keys that match a pattern: `*`, `?`, `[seq]`, `[!seq]`. The server is not kept busy."""
-        return [name for names in list_names(self._backend, self._pattern(pattern)) for name in names]
+        return [name for names in self._list(pattern) for name in names]
 
     async def akeys(self, pattern: str = "*") -> list[str]:
         """Return the keys that match a pattern; the async variant of `keys`."""
-        return [name async for names in alist_names(self._backend, self._pattern(pattern)) for name in names]
+        return [name async for names in self._alist(pattern) for name in names]
 
     def delete_pattern(self, pattern: str) -> int:
         """Delete the values whose keys match a pattern (see `keys`); the server is not kept busy.
@@ -217,7 +228,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
             How many were found, and deleted.
         """
         deleted = 0
-        for names in list_names(self._backend, self._pattern(pattern)):
+        for names in self._list(pattern):
             self.mdelete(names)
             deleted += len(names)
         return deleted
@@ -225,7 +236,7 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
     async def adelete_pattern(self, pattern: str) -> int:
         """Delete the values whose keys match a pattern; the async variant of `delete_pattern`."""
         deleted = 0
-        async for names in alist_names(self._backend, self._pattern(pattern)):
+        async for names in self._alist(pattern):
             await self.amdelete(names)
             deleted += len(names)
         return deleted
@@ -238,7 +249,8 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         Of calls that come at once with the same arguments, one computes, and the others of the process wait for it (of
         an async function: those of its event loop). What raises is not kept; None is. `f.invalidate(...)` forgets the
         call with these arguments, `f.cache_clear()` all of them, and `f.cache_info()` counts hits and misses; the first
-        two have their a-twins.
+        two have their a-twins. A result that the store cannot keep is returned all the same, and while the store cannot
+        be reached each call computes; the first such failure is logged.
 
         Args:
             ttl: Seconds (or a timedelta) to keep it; None: for good.
@@ -254,8 +266,9 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
         keep = None if ttl is None else milliseconds(ttl)
 
         def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
-            results = Results(self._backend, self._space, self._codec, keep)
-            return cached(function, results, Arguments(function, key, name))
+            arguments = Arguments(function, key, name)
+            results = Results(self._backend, self._space, self._codec, keep, arguments.name)
+            return cached(function, results, arguments)
 
         return decorate
 
@@ -292,12 +305,21 @@ class KeyValueStore(Monitoring, BaseStore[str, Any]):
 
     def _expiring(self, key: str, ttl: float | timedelta | None) -> Expire:
         check_seconds("ttl", ttl)
-        return Expire((self._key(key),), None if ttl is None else milliseconds(ttl))
+        return Expire((self._key(key),), None if ttl is None else milliseconds(ttl), strict=self._strict)
+
+    def _deleting(self, key: str) -> Delete:
+        return Delete(self._space.keys(check_name("key", key)), strict=self._strict)
 
     def _increment(self, key: str, by: int, ttl: float | timedelta | None) -> Increment:
         if not isinstance(by, int) or isinstance(by, bool) or not -(2**63) <= by < 2**63:
             raise ValueError(f"by must be a whole number of 64 bits, not {by!r}")
-        return Increment(self._space.keys(check_name("key", key)), by, self._time(ttl))
+        return Increment(self._space.keys(check_name("key", key)), by, self._time(ttl), strict=self._strict)
+
+    def _list(self, match: str) -> Iterator[list[str]]:
+        return list_names(self._backend, self._pattern(match), strict=self._strict)
+
+    def _alist(self, match: str) -> AsyncIterator[list[str]]:
+        return alist_names(self._backend, self._pattern(match), strict=self._strict)
 
     def _pattern(self, match: str) -> ValuePattern:
         check_name("pattern", match)

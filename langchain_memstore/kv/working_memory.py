@@ -13,9 +13,11 @@ import orjson
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.errors import DecryptError, ValueDecodeError
 from langchain_memstore.keys import Namespace, RecordPattern, check_name, is_reserved
+from langchain_memstore.kv.outages import OnOutage, is_local
 from langchain_memstore.listing import alist_names, list_names
 from langchain_memstore.ops.kv import Get, Set
 from langchain_memstore.ops.kv_scripts import HEAD, Delete, UpdateRecord
+from langchain_memstore.ops.stand_in import UnknownValue
 from langchain_memstore.ops.write_ids import aexecute_write, execute_write
 from langchain_memstore.options import Policy, check_seconds, milliseconds
 
@@ -54,16 +56,25 @@ class WorkingMemory:
         policy: The store's: whether records are encrypted.
         prefix: The first part of every key.
         ttl: Seconds (or a timedelta) until a record expires after it was stored or updated; None: never.
+        on_outage: While the store cannot be reached, `raise` BackendUnavailable for records that this process does not
+            know, or answer `local`: they count as absent. It knows those that were stored or deleted in the outage.
 
     Raises:
         ValueError: An argument makes no sense.
     """
 
     def __init__(
-        self, backend: Backend, policy: Policy, prefix: str = "memory", ttl: float | timedelta | None = 43_200
+        self,
+        backend: Backend,
+        policy: Policy,
+        prefix: str = "memory",
+        ttl: float | timedelta | None = 43_200,
+        *,
+        on_outage: OnOutage = "raise",
     ) -> None:
         check_seconds("ttl", ttl)
         self._backend = backend
+        self._strict = not is_local(on_outage)
         self._codec = policy.value_codec()
         self._prefix = check_name("prefix", prefix)
         self._ttl = None if ttl is None else milliseconds(ttl)
@@ -123,13 +134,13 @@ class WorkingMemory:
     def retrieve(self, conversation_id: str, memory_type: str = WORKING) -> WorkingMemoryRecord | None:
         """Return a record, or None where there is none; its TTL goes on."""
         key = self._keys(conversation_id, memory_type)[0]
-        (data,) = self._backend.execute(Get((key,)))
+        (data,) = self._backend.execute(Get((key,), strict=self._strict))
         return None if data is None else self._record(data, key, conversation_id, memory_type)
 
     async def aretrieve(self, conversation_id: str, memory_type: str = WORKING) -> WorkingMemoryRecord | None:
         """Return a record; the async variant of `retrieve`."""
         key = self._keys(conversation_id, memory_type)[0]
-        (data,) = await self._backend.aexecute(Get((key,)))
+        (data,) = await self._backend.aexecute(Get((key,), strict=self._strict))
         return None if data is None else self._record(data, key, conversation_id, memory_type)
 
     def update(
@@ -140,21 +151,31 @@ class WorkingMemory:
         Returns:
             Whether there was one; nothing is stored where there was none.
         """
-        return self._backend.execute(self._updating(conversation_id, data, memory_type, metadata))
+        try:
+            return self._backend.execute(self._updating(conversation_id, data, memory_type, metadata))
+        except UnknownValue:
+            if self._strict:
+                raise
+            return False  # and none is replaced when the store is back
 
     async def aupdate(
         self, conversation_id: str, data: Any, memory_type: str = WORKING, metadata: Mapping[str, Any] | None = None
     ) -> bool:
         """Replace a record; the async variant of `update`."""
-        return await self._backend.aexecute(self._updating(conversation_id, data, memory_type, metadata))
+        try:
+            return await self._backend.aexecute(self._updating(conversation_id, data, memory_type, metadata))
+        except UnknownValue:
+            if self._strict:
+                raise
+            return False  # and none is replaced when the store is back
 
     def delete(self, conversation_id: str, memory_type: str = WORKING) -> bool:
         """Delete a record, and tell whether there was one."""
-        return execute_write(self._backend.execute, Delete(self._keys(conversation_id, memory_type)))
+        return execute_write(self._backend.execute, self._deleting(conversation_id, memory_type))
 
     async def adelete(self, conversation_id: str, memory_type: str = WORKING) -> bool:
         """Delete a record, and tell whether there was one."""
-        return await aexecute_write(self._backend.aexecute, Delete(self._keys(conversation_id, memory_type)))
+        return await aexecute_write(self._backend.aexecute, self._deleting(conversation_id, memory_type))
 
     def records(
         self, conversation_id: str | None = None, memory_type: str | None = None
@@ -166,16 +187,17 @@ class WorkingMemory:
             memory_type: Of which type; None: of all.
         """
         pattern = self._pattern(conversation_id, memory_type)
-        for keys in list_names(self._backend, pattern):
-            yield from self._records(pattern, keys, self._backend.execute(Get(tuple(keys))))
+        for keys in list_names(self._backend, pattern, strict=self._strict):
+            yield from self._records(pattern, keys, self._backend.execute(Get(tuple(keys), strict=self._strict)))
 
     async def arecords(
         self, conversation_id: str | None = None, memory_type: str | None = None
     ) -> AsyncIterator[WorkingMemoryRecord]:
         """Go through the records; the async variant of `records`."""
         pattern = self._pattern(conversation_id, memory_type)
-        async for keys in alist_names(self._backend, pattern):
-            for record in self._records(pattern, keys, await self._backend.aexecute(Get(tuple(keys)))):
+        async for keys in alist_names(self._backend, pattern, strict=self._strict):
+            found = await self._backend.aexecute(Get(tuple(keys), strict=self._strict))
+            for record in self._records(pattern, keys, found):
                 yield record
 
     def _keys(self, conversation_id: str, memory_type: str) -> tuple[str, str]:
@@ -193,6 +215,9 @@ class WorkingMemory:
     ) -> UpdateRecord:
         (key, _) = self._keys(conversation_id, memory_type)
         return UpdateRecord((key,), self._tail(key, conversation_id, data, metadata, _now()), self._ttl)
+
+    def _deleting(self, conversation_id: str, memory_type: str) -> Delete:
+        return Delete(self._keys(conversation_id, memory_type), strict=self._strict)
 
     def _tail(self, key: str, conversation_id: str, data: Any, metadata: Mapping[str, Any] | None, now: bytes) -> bytes:
         """Encode a record, but for when it was created: what follows `{"created_at":"..."`."""

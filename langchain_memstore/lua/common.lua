@@ -1,9 +1,12 @@
 -- What the session scripts share. Every script takes
 -- KEYS  1 messages, 2 meta, 3 turns, 4 summary, 5 evicted (the keys that expire together)
--- ARGV  1 write id, 2 TTL in milliseconds ('': no expiry), and more of its own
+-- ARGV  1 write id, 2 TTL in milliseconds ('': no expiry), and more of its own. After a '>' it is what is left of the TTL
+--       of an operation that has waited: 0 or less where that has run out, and no session expires sooner for it
 
 local SKEW = 20 -- milliseconds by which TTLs may differ that are read one after the other
 local TRAIL = 128 -- bytes of the field `batches`: some seven changes
+local WAITED = string.sub(ARGV[2], 1, 1) == '>'
+local EXISTED = WAITED and redis.call('EXISTS', unpack(KEYS, 1, 5)) > 0
 
 -- A counter as a number, 0 where there is none; nothing where it is something else, on which a script would fail after
 -- it has written.
@@ -34,7 +37,11 @@ local function expire(ttl, now, new)
     for i = 1, 5 do redis.call('PERSIST', KEYS[i]) end
     return
   end
-  ttl = tonumber(ttl)
+  ttl = tonumber(WAITED and string.sub(ttl, 2) or ttl)
+  if EXISTED then
+    if most < 0 then return end
+    ttl = math.max(ttl, most)
+  end
   if new or least < 0 or most > ttl or most - least > SKEW or ttl - least > ttl / 100 then
     for i = 1, 5 do redis.call('PEXPIREAT', KEYS[i], now + ttl) end
   end

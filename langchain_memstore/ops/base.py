@@ -108,6 +108,12 @@ class Op(ABC, Generic[R]):
         """Return the commands of the pipeline."""
         raise TypeError(f"{type(self).__name__} has no commands")
 
+    @property
+    def first_key(self) -> Argument:
+        """The first of its keys; empty where it has none."""
+        command = self.commands()[:1] if self.script is None else [self.arguments()]
+        return (*command[0], "")[1] if command else ""
+
     def decode(self, reply: Any) -> R:
         """Make the result of the script's reply, or of the list of the commands' replies; by default it is that."""
         return reply  # type: ignore[no-any-return]
@@ -131,8 +137,15 @@ class Op(ABC, Generic[R]):
     def finish(self) -> None:
         """Say that the operation is not sent again: its outcome is known, or of no interest any more."""
 
-    def at_replay(self) -> Op[R]:
-        """Return what to send of an operation that has waited in a journal; by default it is that."""
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        """Return what to send of an operation that has waited in a journal; by default it is that.
+
+        A TTL is a moment: what is sent sets what is left of it, which is 0 or less where it has run out.
+
+        Args:
+            waited_ms: For how many milliseconds it has waited since its caller was answered.
+            stand_in: What it was done to meanwhile, and later operations after it, which may have set another expiry.
+        """
         return self
 
 

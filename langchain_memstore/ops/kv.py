@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from typing_extensions import override
 
 from langchain_memstore.ops.base import Command, InOutage, Op, R
+from langchain_memstore.ops.stand_in import find_known
 from langchain_memstore.ops.state import LocalState, Value
 
 
 class ValueOp(Op[R]):
     """An operation on values.
 
-    Those on several are not one transaction: on a Cluster the values are in different places.
+    Those on several are not one transaction: on a Cluster the values are in different places. A TTL may have run out
+    (0 or less), where an operation has waited in a journal: what it sets is deleted then.
     """
 
     atomic: ClassVar[bool] = False
@@ -24,13 +26,38 @@ class ValueOp(Op[R]):
     @property
     @override
     def targets(self) -> tuple[Hashable, ...]:
-        return ("values",)
+        return self.concerns
+
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """The keys of the values."""
+        keys: tuple[str, ...] = getattr(self, "keys", ())
+        return keys
 
     @property
     @override
     def subject(self) -> str | None:
-        keys: tuple[str, ...] = getattr(self, "keys", ())
-        return f"key {keys[0]!r}" if len(keys) == 1 else None
+        return f"key {self.concerns[0]!r}" if len(self.concerns) == 1 else None
+
+
+@dataclass(frozen=True)
+class LookupOp(ValueOp[R]):
+    """An operation on values whose result depends on what they were.
+
+    Args:
+        strict: Whether an outage refuses it where the process does not know a value, which else counts as absent. It is
+            no matter of the store, so journals do not hold it.
+    """
+
+    strict: bool = field(default=False, kw_only=True, compare=False)
+
+    def find(self, state: LocalState, key: str) -> Value | None:
+        """Return a value; None where there is none.
+
+        Raises:
+            UnknownValue: The process does not know whether there is one, and the operation is strict.
+        """
+        return find_known(state, key) if self.strict else state.values.find(key)
 
 
 def expiry(ttl: int | None, now: int) -> int | None:
@@ -39,7 +66,7 @@ def expiry(ttl: int | None, now: int) -> int | None:
 
 
 @dataclass(frozen=True)
-class Get(ValueOp[list[bytes | None]]):
+class Get(LookupOp[list[bytes | None]]):
     """Read values; None for each that is not there.
 
     Args:
@@ -54,7 +81,7 @@ class Get(ValueOp[list[bytes | None]]):
 
     @override
     def run(self, state: LocalState, now: int) -> list[bytes | None]:
-        values = [None if (value := state.values.find(key)) is None else value.data for key in self.keys]
+        values = [None if (value := self.find(state, key)) is None else value.data for key in self.keys]
         missing = values.count(None)
         state.activity.misses += missing
         state.activity.hits += len(values) - missing
@@ -77,10 +104,18 @@ class Set(ValueOp[bool]):
     items: tuple[tuple[str, bytes], ...]
     ttl: int | None
 
+    @property
+    @override
+    def concerns(self) -> tuple[str, ...]:
+        return tuple(key for key, _ in self.items)
+
     @override
     def commands(self) -> list[Command]:
-        px = () if self.ttl is None else ("PX", self.ttl)
-        return [("SET", key, data, *px) for key, data in self.items]
+        if self.ttl is None:
+            return [("SET", key, data) for key, data in self.items]
+        if self.ttl <= 0:
+            return [("UNLINK", key) for key, _ in self.items]
+        return [("SET", key, data, "PX", self.ttl) for key, data in self.items]
 
     @override
     def decode(self, reply: list[Any]) -> bool:
@@ -91,6 +126,46 @@ class Set(ValueOp[bool]):
         for key, data in self.items:
             state.values.keep(key, Value(expiry(self.ttl, now), data=data))
         return True
+
+    @override
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        now = stand_in.now()
+        ttls = [stand_in.values.ttl_of(key, self.ttl, waited_ms, now) for key, _ in self.items]
+        if len(set(ttls)) > 1:
+            pairs = zip(self.items, ttls, strict=True)
+            return SetEach(tuple(replace(self, items=(item,), ttl=ttl) for item, ttl in pairs))
+        return replace(self, ttl=ttls[0]) if ttls else self
+
+
+@dataclass(frozen=True)
+class SetEach(ValueOp[None]):
+    """Set values that expire at different times: those of a `Set` that has waited, of which some were set to.
+
+    Args:
+        sets: What to set.
+    """
+
+    writes: ClassVar[bool] = True
+
+    sets: tuple[Set, ...]
+
+    @property
+    @override
+    def concerns(self) -> tuple[str, ...]:
+        return tuple(key for each in self.sets for key in each.concerns)
+
+    @override
+    def commands(self) -> list[Command]:
+        return [command for each in self.sets for command in each.commands()]
+
+    @override
+    def decode(self, reply: list[Any]) -> None:
+        """Return nothing."""
+
+    @override
+    def run(self, state: LocalState, now: int) -> None:
+        for each in self.sets:
+            each.run(state, now)
 
 
 @dataclass(frozen=True)
@@ -130,7 +205,7 @@ class Unlink(ValueOp[None]):
 
 
 @dataclass(frozen=True)
-class Exists(ValueOp[bool]):
+class Exists(LookupOp[bool]):
     """Tell whether there is a value.
 
     Args:
@@ -149,11 +224,11 @@ class Exists(ValueOp[bool]):
 
     @override
     def run(self, state: LocalState, now: int) -> bool:
-        return state.values.find(self.keys[0]) is not None
+        return self.find(state, self.keys[0]) is not None
 
 
 @dataclass(frozen=True)
-class Ttl(ValueOp[int | None]):
+class Ttl(LookupOp[int | None]):
     """Tell how many milliseconds a value lives on: None where it does not expire, 0 where there is none.
 
     Args:
@@ -172,12 +247,12 @@ class Ttl(ValueOp[int | None]):
 
     @override
     def run(self, state: LocalState, now: int) -> int | None:
-        value = state.values.find(self.keys[0])
+        value = self.find(state, self.keys[0])
         return 0 if value is None else value.ttl_ms(now)
 
 
 @dataclass(frozen=True)
-class Expire(ValueOp[bool]):
+class Expire(LookupOp[bool]):
     """Set when a value expires, and tell whether there is one.
 
     Args:
@@ -205,8 +280,15 @@ class Expire(ValueOp[bool]):
 
     @override
     def run(self, state: LocalState, now: int) -> bool:
-        if (value := state.values.find(self.keys[0])) is None:
+        if (value := self.find(state, self.keys[0])) is None:
             return False
         value.expires = expiry(self.ttl, now)
         state.values.keep(self.keys[0], value)
         return True
+
+    @override
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        values, key = stand_in.values, self.keys[0]
+        if values.knows(key):
+            return replace(self, ttl=values.ttl_of(key, self.ttl, waited_ms, stand_in.now()))
+        return self if self.ttl is None else replace(self, ttl=self.ttl - waited_ms)

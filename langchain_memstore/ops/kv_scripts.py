@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from typing_extensions import override
 
 from langchain_memstore.errors import BackendError
 from langchain_memstore.keys import meta_key
-from langchain_memstore.ops.base import Argument, Command, InOutage, R, Script
-from langchain_memstore.ops.kv import ValueOp, expiry
+from langchain_memstore.ops.base import Argument, Command, InOutage, Op, R, Script
+from langchain_memstore.ops.kv import LookupOp, ValueOp, expiry
+from langchain_memstore.ops.stand_in import find_known
 from langchain_memstore.ops.state import LocalState, Value
 from langchain_memstore.ops.write_ids import DAY, Numbered, Writers
 
@@ -40,8 +41,12 @@ class ValueScript(Numbered, ValueOp[R]):
 
     @property
     @override
-    def subject(self) -> str:
-        return f"key {self.keys[0]!r}"
+    def concerns(self) -> tuple[str, ...]:
+        return self.keys[:1]
+
+    @override
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        return self.renumbered()
 
     @override
     def arguments(self) -> Command:
@@ -111,7 +116,7 @@ class SetNew(ValueFlag):
 
 
 @dataclass(frozen=True)
-class Delete(ValueFlag):
+class Delete(LookupOp[bool], ValueFlag):
     """Delete a value, and tell whether there was one.
 
     Args:
@@ -131,13 +136,14 @@ class Delete(ValueFlag):
     def run(self, state: LocalState, now: int) -> bool:
         if (done := find_result(state, self)) is not None:
             return done == "1"
-        deleted = state.values.drop(self.keys[0])
+        deleted = self.find(state, self.keys[0]) is not None
+        state.values.drop(self.keys[0])
         record_result(state, self, str(int(deleted)), now)
         return deleted
 
 
 @dataclass(frozen=True)
-class Increment(ValueScript[int]):
+class Increment(LookupOp[int], ValueScript[int]):
     """Add to a counter, and return it.
 
     Args:
@@ -170,7 +176,8 @@ class Increment(ValueScript[int]):
         if (done := find_result(state, self)) is not None:
             return int(done)
         key = self.keys[0]
-        value = state.values.find(key) or Value(expiry(self.ttl, now), data=b"0")
+        if (value := self.find(state, key)) is None:
+            value = Value(expiry(self.ttl, now), data=b"0", is_partial=not state.values.knows(key))
         counter = int(value.data) if _INTEGER.fullmatch(value.data) else 2**63
         if not all(-(2**63) <= number < 2**63 for number in (counter, counter + self.by)):
             raise BackendError(f"{self.subject}: its value is not a whole number of 64 bits, or would not be")
@@ -181,6 +188,11 @@ class Increment(ValueScript[int]):
         record_result(state, self, str(counter + self.by), now, lifetime)
         return counter + self.by
 
+    @override
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        ttl = stand_in.values.ttl_of(self.keys[0], self.ttl, waited_ms, stand_in.now())
+        return replace(self.renumbered(), ttl=ttl)
+
 
 HEAD = b'{"created_at":"'
 """How a record begins; the time follows, and a quote."""
@@ -189,6 +201,8 @@ HEAD = b'{"created_at":"'
 @dataclass(frozen=True)
 class UpdateRecord(ValueOp[bool]):
     """Replace a record, but for when it was created, and tell whether there was one.
+
+    An outage refuses it where the process does not know the record: it would replace what nobody has looked at.
 
     Args:
         keys: Where it is.
@@ -216,10 +230,14 @@ class UpdateRecord(ValueOp[bool]):
     @override
     def run(self, state: LocalState, now: int) -> bool:
         key = self.keys[0]
-        if (value := state.values.find(key)) is None:
+        if (value := find_known(state, key)) is None:
             return False
         last = value.data.find(b'"', len(HEAD))
         if not value.data.startswith(HEAD) or last < 0:
             raise BackendError(f"{self.subject}: it is not a record")
         state.values.keep(key, Value(expiry(self.ttl, now), data=value.data[: last + 1] + self.tail))
         return True
+
+    @override
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        return replace(self, ttl=stand_in.values.ttl_of(self.keys[0], self.ttl, waited_ms, stand_in.now()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ class Scan(ScanOp[ScanPage]):
         pattern: Which names.
         cursor: Where the page starts; 0: at the beginning.
         count: About how many keys the server looks at for one page.
+        strict: Whether an outage refuses it, where what the process knows is not all there is.
     """
 
     in_outage: ClassVar[InOutage] = "serve"
@@ -42,6 +43,7 @@ class Scan(ScanOp[ScanPage]):
     pattern: SessionPattern
     cursor: int = 0
     count: int = 500
+    strict: bool = field(default=False, kw_only=True)
 
     @override
     def commands(self) -> list[Command]:
@@ -62,6 +64,8 @@ class Scan(ScanOp[ScanPage]):
     def run(self, state: LocalState, now: int) -> ScanPage:
         if self.cursor:
             raise BackendUnavailable("an outage has interrupted the listing; begin it anew")
+        if self.strict and not state.values.is_complete:
+            raise BackendUnavailable("the store cannot be reached, and this process does not know all of its keys")
         return ScanPage(0, tuple(name for key in state if (name := self.pattern.name(key))))
 
 

@@ -11,7 +11,9 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import Command, InOutage, MirrorEffect
 from langchain_memstore.ops.session import SessionKeysOp, SessionOp, Touch
 from langchain_memstore.ops.state import LocalState, Session, worn
+from langchain_memstore.ops.write_ids import NUMBERING
 
+_FIELDS = ("total", "summarized", "lost", "epoch")  # of `meta`
 SKEW = 20  # milliseconds by which TTLs may differ that are read one after the other, as in lua/common.lua
 
 
@@ -38,6 +40,8 @@ class SessionView(NamedTuple):
     """What changes when entries are taken off, and when a session begins; empty: another package made the session."""
     trail: str = ""
     """What the last changes have left behind, each something of its own; empty: it was not read."""
+    seen: str = ""
+    """Which writes of this process are in it; see `Writer.seen`."""
     is_apart: bool = False
     """Whether somebody else has set when one of the keys expires, so that they do not expire together."""
 
@@ -69,7 +73,7 @@ class Read(SessionOp[SessionView]):
         reads: list[Command] = [
             ("GET", keys.summary),  # MGET takes a key of another type for one that is missing
             ("GET", keys.turns),
-            ("HMGET", keys.meta, "total", "summarized", "lost", "epoch", *(("batches",) if self.trail else ())),
+            ("HMGET", keys.meta, *_FIELDS, f"writer:{NUMBERING.writer}", *(("batches",) if self.trail else ())),
             ("LLEN", keys.evicted),
             *(("PTTL", key) for key in keys.script_keys),
         ]
@@ -81,7 +85,7 @@ class Read(SessionOp[SessionView]):
         return self._view(rest, window)
 
     def _view(self, reply: list[Any], entries: list[bytes]) -> SessionView:
-        summary, turns, (total, summarized, lost, epoch, *trail), evicted, *ttls = reply
+        summary, turns, (total, summarized, lost, epoch, writer, *trail), evicted, *ttls = reply
         ttls = [ttl_ms for ttl_ms in ttls if ttl_ms != -2]  # of the keys that exist
         return SessionView(
             entries=entries,
@@ -94,6 +98,7 @@ class Read(SessionOp[SessionView]):
             ttl_ms=ttls[0] if ttls and ttls[0] >= 0 else None,
             epoch=(epoch or b"").decode(),
             trail=(trail[0] or b"").decode() if trail else "",
+            seen=writer.decode().partition(":")[2].partition("=")[0] if writer else "",
             is_apart=bool(ttls) and max(ttls) - min(ttls) > SKEW,
         )
 
@@ -116,6 +121,7 @@ class Read(SessionOp[SessionView]):
             lost=session.lost,
             ttl_ms=session.ttl_ms(now),
             epoch=session.epoch,
+            seen=session.writers.seen(NUMBERING.writer),
         )
         if self.follow_up(view) is not None:
             session.refresh_ttl(self.ttl, now)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
@@ -55,7 +55,19 @@ class SessionOp(SessionKeysOp[R]):
         self.apply(session, now)
 
 
-class SessionScript(Numbered, SessionOp[R]):
+@dataclass(frozen=True)
+class MayWait:
+    """What an operation derives from that may wait in a journal, and sets a TTL.
+
+    Args:
+        waited: Whether it has waited: its TTL is then what is left of it (0 or less: nothing), and lets no session
+            expire sooner, which others may have prolonged meanwhile.
+    """
+
+    waited: bool = field(default=False, kw_only=True, compare=False)
+
+
+class SessionScript(MayWait, Numbered, SessionOp[R]):
     """An operation on one session that is a script, and is done once for each write id."""
 
     in_outage: ClassVar[InOutage] = "journal"
@@ -69,8 +81,8 @@ class SessionScript(Numbered, SessionOp[R]):
 
     @override
     def arguments(self) -> Command:
-        keys = self.script_keys()
-        return (len(keys), *keys, self.write_id, "" if self.ttl is None else self.ttl, *self.values())
+        keys, ttl = self.script_keys(), "" if self.ttl is None else self.ttl
+        return (len(keys), *keys, self.write_id, f">{ttl}" if self.waited and ttl != "" else ttl, *self.values())
 
     def script_keys(self) -> tuple[str, ...]:
         """Return the keys that the script takes."""
@@ -79,6 +91,18 @@ class SessionScript(Numbered, SessionOp[R]):
     def values(self) -> tuple[Argument, ...]:
         """Return the operation's own arguments."""
         return ()
+
+    def new_ttl(self, session: Session, now: int) -> int | None:
+        """Return the TTL that the operation gives a session, in milliseconds; None: no expiry."""
+        if self.ttl is None or not self.waited or not session.epoch:
+            return self.ttl
+        ttl_ms = session.ttl_ms(now)
+        return None if ttl_ms is None else max(ttl_ms, self.ttl)
+
+    @override
+    def at_replay(self, waited_ms: int, stand_in: LocalState) -> Op[Any]:
+        ttl = stand_in.sessions.ttl_of(self.keys, self.ttl, waited_ms, stand_in.now())
+        return replace(self.renumbered(), ttl=ttl, waited=True)  # type: ignore[call-arg]
 
 
 class Appended(NamedTuple):
@@ -173,7 +197,7 @@ class Append(SessionScript[Appended]):
             turns_since_summary=session.turns - session.covered,
         )
         if done is None:
-            session.commit(self.write_id, ",".join(map(str, appended)), self.ttl, now)
+            session.commit(self.write_id, ",".join(map(str, appended)), self.new_ttl(session, now), now)
         return appended
 
 
@@ -223,6 +247,7 @@ class Pop(SessionScript[list[bytes]]):
         del session.messages[-self.count :]
         started = sum(entry.startswith(self.turn_starts) for entry in taken)
         session.turns = max(0, session.turns - started)
+        ttl = self.new_ttl(session, now)
         session.epoch = WriteId.parse(self.write_id).name
         session.popped = [
             pop
@@ -230,7 +255,7 @@ class Pop(SessionScript[list[bytes]]):
             if pop.until > now and (pop.writer != writer or pop.number > number or has(now_open, pop.number))
         ]
         session.popped.append(Popped(writer, number, taken, now + MINUTE))
-        session.commit(self.write_id, "1", self.ttl, now)
+        session.commit(self.write_id, "1", ttl, now)
         return taken.copy()
 
 
@@ -260,7 +285,7 @@ class RegisterTurn(SessionScript[int]):
         done = session.writers.find_result(self.write_id)
         if done is None:
             session.turns += 1
-            done = session.commit(self.write_id, str(session.turns), self.ttl, now)
+            done = session.commit(self.write_id, str(session.turns), self.new_ttl(session, now), now)
         return int(done or session.turns)
 
 
@@ -293,7 +318,7 @@ class SetSummary(SessionScript[None]):
             session.claim = ""
             if self.summary or session.summary:
                 session.summary = self.summary
-                session.commit(self.write_id, "", self.ttl, now)
+                session.commit(self.write_id, "", self.new_ttl(session, now), now)
             else:
                 session.record_unchanged(self.write_id, "", now)
 
@@ -320,7 +345,8 @@ class Touch(SessionScript[bool]):
 
     @override
     def apply(self, session: Session, now: int) -> bool:
-        session.expires = None if self.ttl is None else now + self.ttl
+        ttl = self.new_ttl(session, now)
+        session.expires = None if ttl is None else now + ttl
         return bool(session.epoch)
 
 

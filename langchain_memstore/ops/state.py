@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 from typing_extensions import override
 
@@ -25,6 +25,8 @@ class Expires:
     """When `Expiring` looks whether it has expired; None: it never does."""
     ticket: int = 0
     """Which of the appointments that `Expiring` made for its key is this thing's."""
+    born: int = 0
+    """When its key began to hold something; what replaces a thing is born with it. 0: before the process looked."""
 
     def ttl_ms(self, now: int) -> int | None:
         """Return how long it lives on, in milliseconds; None: it does not expire."""
@@ -48,6 +50,7 @@ class Expiring(Generic[K, V]):
         self._things: OrderedDict[K, V] = OrderedDict()
         self._appointments: list[tuple[int, int, K]] = []
         self._ticket = 0
+        self._now = 0
 
     def __len__(self) -> int:
         return len(self._things)
@@ -65,6 +68,8 @@ class Expiring(Generic[K, V]):
 
     def keep(self, key: K, thing: V) -> None:
         """Hold what was used just now."""
+        held = self._things.get(key)
+        thing.born = self._now if held is None else held.born
         self._things[key] = thing
         self._things.move_to_end(key)
         while self._most is not None and len(self._things) > self._most:
@@ -79,7 +84,8 @@ class Expiring(Generic[K, V]):
         return self._things.pop(key, None) is not None
 
     def drop_expired(self, now: int) -> None:
-        """Let go of everything whose time has come."""
+        """Let go of everything whose time has come; what `keep` is given from now on is born now."""
+        self._now = now
         while self._appointments and self._appointments[0][0] <= now:
             _, ticket, key = heapq.heappop(self._appointments)
             thing = self._things.get(key)
@@ -88,9 +94,29 @@ class Expiring(Generic[K, V]):
             thing.due = None
             if thing.expires is not None:
                 if thing.expires <= now:
-                    del self._things[key]
+                    self._expire(key)
                 else:
                     self._appoint(key, thing, thing.expires)
+
+    def ttl_of(self, key: K, ttl: int | None, waited_ms: int, now: int) -> int | None:
+        """Return how long that lives on which an operation has written, and others may have prolonged or cut short.
+
+        Args:
+            key: Where.
+            ttl: The milliseconds that the operation gave it; None: no expiry.
+            waited_ms: How many milliseconds ago that was.
+            now: The time, in milliseconds since 1970.
+
+        Returns:
+            The milliseconds, 0 or less where it has expired; None: no expiry.
+        """
+        held = self._things.get(key)
+        if held is not None and held.born <= now - waited_ms:
+            return held.ttl_ms(now)
+        return None if ttl is None else ttl - waited_ms
+
+    def _expire(self, key: K) -> None:
+        del self._things[key]
 
     def _appoint(self, key: K, thing: V, due: int) -> None:
         thing.due = due
@@ -200,10 +226,24 @@ class Value(Expires):
     """What a key of the key-value family holds."""
 
     data: Any = b""
+    is_partial: bool = False
+    """Whether it is a counter of which the process knows only what was added in an outage."""
 
 
 class Values(Expiring[str, Value]):
     """Values, by their keys in Redis."""
+
+    is_complete: ClassVar[bool] = True
+    """Whether there are no others."""
+
+    def knows(self, key: str) -> bool:
+        """Tell whether what a key holds, or that it holds nothing, is known."""
+        return True
+
+    def forget(self, keys: Iterable[Hashable]) -> None:
+        """Know nothing of keys any more; those of anything else than values are none."""
+        for key in keys:
+            self._things.pop(cast("str", key), None)
 
     @override
     def find(self, key: str) -> Value | None:
@@ -261,9 +301,18 @@ class LocalState:
         yield from (keys.meta for keys in self.sessions)
         yield from self.values
 
-    def execute(self, run: Callable[[LocalState, int], R]) -> R:
-        """Run the Python meaning of an operation now, on all that has not expired by now."""
-        now = int(self.clock() * 1000)
+    def now(self) -> int:
+        """Return the time, in milliseconds since 1970."""
+        return int(self.clock() * 1000)
+
+    def execute(self, run: Callable[[LocalState, int], R], at: int | None = None) -> R:
+        """Run the Python meaning of an operation, on all that has not expired by then.
+
+        Args:
+            run: The `run` of the operation.
+            at: When, in milliseconds since 1970; None: now. What is done again to make a state is done in its order.
+        """
+        now = self.now() if at is None else at
         self.activity.count(now)
         self.sessions.drop_expired(now)
         self.values.drop_expired(now)

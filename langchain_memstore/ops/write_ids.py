@@ -59,12 +59,20 @@ class WriteId(NamedTuple):
         if (match := _FORM.fullmatch(write_id)) is None:
             raise BackendError("this is no write id")
         writer, number, runs = match[1], int(match[2] or 0), match[3]
-        if runs == "-":
-            return cls(writer, number, [])
         if runs is None:
             return cls(writer, number, [(0, number - 1)] if number else [])
-        firsts_and_lasts = (run.partition("-")[::2] for run in runs.split(","))
-        return cls(writer, number, [(int(first), int(last or first)) for first, last in firsts_and_lasts])
+        return cls(writer, number, _parse_runs(runs))
+
+
+def _parse_runs(text: str) -> Runs:
+    if text in ("", "-"):
+        return []
+    firsts_and_lasts = (run.partition("-")[::2] for run in text.split(","))
+    return [(int(first), int(last or first)) for first, last in firsts_and_lasts]
+
+
+def _runs_text(runs: Runs) -> str:
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def among(some: Runs, others: Runs, wanted: bool = True) -> Runs:
@@ -131,7 +139,7 @@ class _Target:
                 break
             else:
                 runs.append([each, each])
-        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+        return _runs_text([(first, last) for first, last in runs])
 
 
 class Numbering:
@@ -146,7 +154,8 @@ class Numbering:
 
     def restart(self) -> None:
         """Begin as another writer, as a fork has to."""
-        self._writer = os.urandom(8).hex()
+        self.writer = os.urandom(8).hex()
+        """What the process is called as a writer."""
         self._lock = threading.RLock()
         self._is_busy = False
         self._next = 0
@@ -174,7 +183,7 @@ class Numbering:
                     target = self._targets[name] = _Target(self._next)
                 number = target.next
                 target.next = number + 1
-                write_id = f"{self._writer}.{number}.{target.open_below(number)}"
+                write_id = f"{self.writer}.{number}.{target.open_below(number)}"
                 target.writes[number] = _under_way(op, name, number, self._gone)
                 return write_id
             finally:
@@ -227,7 +236,7 @@ class Numbering:
 
     def _name(self, op: Numbered) -> Hashable:
         writer = op.write_id.partition(".")[0]
-        return op.numbered_by if writer == self._writer else (op.numbered_by, writer)
+        return op.numbered_by if writer == self.writer else (op.numbered_by, writer)
 
     def _sweep(self) -> None:
         while self._gone:
@@ -289,8 +298,8 @@ class Numbered:
         """Note that the write is not sent again."""
         NUMBERING.finish(self)
 
-    def at_replay(self) -> Self:
-        """Return the write as it is to be sent now, when it has waited in a journal."""
+    def renumbered(self) -> Self:
+        """Return the write with an id that says what is open now, when it has waited in a journal."""
         if self.write_id.count(".") < 2:
             return self  # of version 0.1, or it is not numbered
         return replace(self, write_id=NUMBERING.at_replay(self))  # type: ignore[type-var]
@@ -337,17 +346,31 @@ class Writer:
     results: dict[int, str] = field(default_factory=dict)
     """By the number, what the highest write and the open ones have led to."""
 
+    @classmethod
+    def of_seen(cls, seen: str) -> Writer:
+        """Make what is kept of a writer, without results, of what `seen` returns; empty: nothing was seen."""
+        highest, now_open, gaps = seen.split(":") if seen else ("-1", "", "")
+        return cls(highest=int(highest), open=_parse_runs(now_open), gaps=_parse_runs(gaps))
+
+    def seen(self) -> str:
+        """Write which numbers were seen: `<the highest>:<the open ones below>:<those of them that were not seen>`."""
+        return f"{self.highest}:{_runs_text(self.open)}:{_runs_text(self.gaps)}"
+
+    def has(self, number: int) -> bool:
+        """Tell whether a number was seen."""
+        return number <= self.highest and not has(self.gaps, number)
+
     def find_result(self, number: int) -> str | None:
         """Return the result of a write; empty where it is not known any more, None where there was no such write.
 
         Raises:
             BackendError: It is not open any more.
         """
-        if number > self.highest or has(self.gaps, number):
+        if not self.has(number):
             return None
         if (result := self.results.get(number)) is not None:
             return result
-        if has(self.open, number):
+        if number == self.highest or has(self.open, number):
             return ""
         raise BackendError("this write was sent too long ago: whether it was done is not known")
 
@@ -396,6 +419,15 @@ class Writers:
                 self._forget(now)
             writer = self._writers[name] = Writer()
         writer.record(number, now_open, result, now)
+
+    def seen(self, writer: str) -> str:
+        """Return which numbers of a writer were seen; see `Writer.seen`."""
+        return self._writers[writer].seen() if writer in self._writers else ""
+
+    def restore(self, writer: str, seen: str) -> None:
+        """Keep which numbers of a writer were seen elsewhere."""
+        if seen:
+            self._writers[writer] = Writer.of_seen(seen)
 
     def _forget(self, now: int) -> None:
         """Forget the writers whose last write was a day ago, and where there are too many, all but the last ones."""

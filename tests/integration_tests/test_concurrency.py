@@ -212,9 +212,8 @@ def test_an_exhausted_borrowed_pool_is_waited_for(server: Server) -> None:
         check(history, writers=4)
 
 
-def test_an_exhausted_borrowed_pool_is_not_waited_for_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langchain_memstore.backends.redis.backend.PATIENCE", 0.1)
-    with redis.Redis(**plain(server)) as client:
+def test_an_exhausted_borrowed_pool_is_not_waited_for_for_ever(server: Server) -> None:
+    with redis.Redis(**plain(server), socket_timeout=0.1) as client:
         connection = client.connection_pool.get_connection()
         with pytest.raises(BackendUnavailable, match="Too many connections"):
             Memstore.from_client(client, fallback=False).history("shared").register_turn()

@@ -192,13 +192,12 @@ async def test_a_connection_that_is_marked_is_made_anew(server: Server, admin: r
         for number in range(1, 4):
             if variant == "sync":
                 assert write(store) == number
-                taken = connections.thread_pool().acquire()
-                taken.mark_for_reconnect()
-                connections.thread_pool().release(taken, healthy=True)
+                connections.thread_pool()._idle[0][0].mark_for_reconnect()
+                connections.thread_pool().request([("PING",)], time.monotonic() + 5)
             else:
                 assert await awrite(store) == number
-                pool = (await connections._loop_connections())._pool
-                taken = await pool.acquire()
+                pool = (await connections.loop_connections())._pool
+                taken = await pool.acquire(time.monotonic() + 5)
                 taken.mark_for_reconnect()
                 await pool.release(taken, healthy=True)
     assert admin.info("stats")["total_connections_received"] >= 3 + 1  # the admin's

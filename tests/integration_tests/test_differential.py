@@ -19,7 +19,7 @@ from langchain_memstore.keys import SessionKeys, SessionPattern
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.listing import Scan, Stats
 from langchain_memstore.ops.reading import Read, SessionView
-from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SetSummary, Touch
+from langchain_memstore.ops.session import Append, Clear, Pop, RegisterTurn, SessionScript, SetSummary, Touch
 from langchain_memstore.ops.transfer import Dump, Restore, SessionDump
 from langchain_memstore.window import Bounds
 from support.servers import Server, every_server
@@ -32,6 +32,7 @@ sessions = st.sampled_from(SESSIONS)
 # that this is never in question.
 ttls = st.sampled_from([None, HOUR, 10 * HOUR])
 times = st.sampled_from([HOUR // 4, HOUR // 2, 2 * HOUR, 9 * HOUR])
+rests = st.sampled_from([None, -HOUR, 0, HOUR, 10 * HOUR])
 
 AI = b'{"type":"ai"'
 bounds = st.builds(
@@ -122,6 +123,20 @@ class BothBackends(RuleBasedStateMachine):
     @rule(keys=sessions, ttl=ttls)
     def touch(self, keys: SessionKeys, ttl: int | None) -> None:
         self.do(Touch(keys, ttl))
+
+    @rule(keys=sessions, ttl=rests, step=st.sampled_from(["append", "pop", "turn", "summary", "touch"]))
+    def replay(self, keys: SessionKeys, ttl: int | None, step: str) -> None:
+        """Do what has waited, so that some of its TTL is left, or none."""
+        self.said += 1
+        entries = (b'{"type":"human","data":%d}' % self.said,)
+        op: SessionScript[Any] = {
+            "append": lambda: Append(keys, entries, Bounds(4, None, (), codec.TURN_STARTS), ttl, waited=True),
+            "pop": lambda: Pop(keys, 1, codec.TURN_STARTS, ttl, waited=True),
+            "turn": lambda: RegisterTurn(keys, ttl, waited=True),
+            "summary": lambda: SetSummary(keys, "late", ttl, waited=True),
+            "touch": lambda: Touch(keys, ttl, waited=True),
+        }[step]()
+        self.do(op)
 
     @rule(keys=sessions, ttl=ttls, refresh=st.booleans(), window=st.booleans())
     def read(self, keys: SessionKeys, ttl: int | None, refresh: bool, window: bool) -> None:

@@ -17,7 +17,7 @@ from langchain_memstore.keys import Namespace
 from langchain_memstore.kv import KeyValueStore, WorkingMemory
 from langchain_memstore.ops.base import Op
 from langchain_memstore.ops.kv import Exists, Expire, Get, Set, Ttl, Unlink
-from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew
+from langchain_memstore.ops.kv_scripts import Delete, Increment, SetNew, UpdateRecord
 from langchain_memstore.ops.limit import Hit
 from langchain_memstore.ops.lock import Acquire, Extend, GiveUp, Owns
 from support.servers import Server, every_server
@@ -31,6 +31,7 @@ names = st.sampled_from(NAMES)
 namespaces = st.sampled_from(["kv", "other"])
 # What is left of a TTL is compared in quarters of an hour: real time passes too.
 ttls = st.sampled_from([None, HOUR, 10 * HOUR])
+rests = st.sampled_from([None, -HOUR, 0, HOUR, 10 * HOUR])  # of a TTL, where an operation has waited
 times = st.sampled_from([HOUR // 4, HOUR // 2, 2 * HOUR, 9 * HOUR])
 numbers = st.sampled_from([1, -1, 7, 2**53 + 1, 2**62, -(2**63), 2**63 - 1])
 values = st.one_of(
@@ -110,20 +111,27 @@ class BothBackends(RuleBasedStateMachine):
 
     # As operations, which may be repeated
 
-    @rule(space=st.integers(0, 1), name=names, by=numbers, ttl=ttls)
+    @rule(space=st.integers(0, 1), name=names, by=numbers, ttl=rests)
     def increment(self, space: int, name: str, by: int, ttl: int | None) -> None:
         self.do(Increment(self.spaces[space].keys(name), by, ttl))
 
-    @rule(space=st.integers(0, 1), name=names, held=data, ttl=ttls, new=st.booleans())
-    def set_data(self, space: int, name: str, held: bytes, ttl: int | None, new: bool) -> None:
-        keys = self.spaces[space].keys(name)
-        self.do(SetNew(keys, held, ttl) if new else Set(((keys[0], held),), ttl))
+    @rule(space=st.integers(0, 1), name=names, held=data, ttl=ttls)
+    def set_new(self, space: int, name: str, held: bytes, ttl: int | None) -> None:
+        self.do(SetNew(self.spaces[space].keys(name), held, ttl))
+
+    @rule(space=st.integers(0, 1), name=names, held=data, ttl=rests)
+    def set_data(self, space: int, name: str, held: bytes, ttl: int | None) -> None:
+        self.do(Set(((self.spaces[space].key(name), held),), ttl))
+
+    @rule(name=names, ttl=rests)
+    def update(self, name: str, ttl: int | None) -> None:
+        self.do(UpdateRecord((Namespace("conversation", "WORKING_MEMORY").key(name),), b',"updated_at":"?"}', ttl))
 
     @rule(space=st.integers(0, 1), name=names)
     def delete(self, space: int, name: str) -> None:
         self.do(Delete(self.spaces[space].keys(name)))
 
-    @rule(space=st.integers(0, 1), name=names, ttl=ttls)
+    @rule(space=st.integers(0, 1), name=names, ttl=rests)
     def expire(self, space: int, name: str, ttl: int | None) -> None:
         self.do(Expire((self.spaces[space].key(name),), ttl))
 

@@ -64,7 +64,7 @@ async def test_few_pipelines_carry_what_many_tasks_send(store: Memstore, admin: 
     before = admin.info("stats")
     await asyncio.gather(*(turn(history, 1) for history in histories(store)))
     after = admin.info("stats")
-    assert after["total_reads_processed"] - before["total_reads_processed"] < TASKS / 4  # of two for each
+    assert after["total_reads_processed"] - before["total_reads_processed"] < TASKS / 2  # of two for each
     await check(store, 2)
 
 

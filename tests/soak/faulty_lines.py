@@ -24,6 +24,7 @@ from support.servers import DURABLE
 
 PROCESSES = 3
 LOCKERS = 12
+ALL_BUT_REFUSED = ("~*-[^def]}", "~*[^-]?}", "~*[^}]")  # keys that do not end in -d}, -e} or -f}
 STEADY = "steady"
 BREEDER = "breeder"
 
@@ -33,12 +34,17 @@ class Line:
 
     def __init__(self) -> None:
         self.state = "good"
+        self.forgotten = 0
+        """How often the line has forgotten its connections, as a NAT does: they stay open, and carry nothing more."""
 
     def plan(self) -> Cut:
         left = random.randrange(2_000, 200_000)  # bytes until the connection breaks all the same
+        forgotten = self.forgotten
 
         def cut(from_server: bool, data: bytes) -> int:
             nonlocal left
+            if self.forgotten > forgotten:
+                return SWALLOW
             if self.state == "cut":
                 return 0
             if self.state == "silent" and from_server:
@@ -142,6 +148,8 @@ class FaultyLines(Soak):
             self.forget_scripts,
             self.disturb_line,
             self.disturb_line,
+            self.forget_connections,
+            self.refuse_sessions,
             self.kill_process,
         ]
 
@@ -156,6 +164,17 @@ class FaultyLines(Soak):
         line.state = self.chance.choice(["cut", "silent", "slow"])
         time.sleep(self.seconds())
         line.state = "good"
+
+    def forget_connections(self) -> None:
+        self.chance.choice([line for name, line in self.lines.items() if name != STEADY]).forgotten += 1
+
+    def refuse_sessions(self) -> None:
+        """Refuse half of the busy sessions, with an outage of one process in the midst of that."""
+        with self.server.admin() as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "resetkeys", *ALL_BUT_REFUSED)
+            self.disturb_line()
+            time.sleep(self.seconds())
+            admin.execute_command("ACL", "SETUSER", "default", "allkeys")
 
     def kill_process(self) -> None:
         name = self.chance.choice(list(self.incarnations))

@@ -30,7 +30,7 @@ class Counting:
 
     def __init__(self, recorder: Recorder, store: Memstore, is_sure: bool) -> None:
         self._recorder = recorder
-        self._kv: KeyValueStore = store.kv()
+        self._kv: KeyValueStore = store.kv(on_outage="local")
         self._is_sure = is_sure
 
     def step(self) -> None:

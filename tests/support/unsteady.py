@@ -34,6 +34,8 @@ class Unsteady:
     mode: Literal["up", "down", "losing replies"] = "up"
     refusal: BackendError | None = None
     """What a store that can be reached says of every operation."""
+    refuse: Callable[[Op[Any]], BackendError | None] = staticmethod(lambda op: None)
+    """Tells what the store says of an operation; None: it does it."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -49,6 +51,8 @@ class Unsteady:
             raise BackendUnavailable("away")
         if self.refusal is not None:
             raise self.refusal
+        if (refusal := self.refuse(op)) is not None:
+            raise refusal
         result = self.backend.execute(op)
         self.done.append(op)
         if self.mode == "losing replies":
@@ -82,14 +86,14 @@ class RecordingBreaker(CircuitBreaker):
         self.pauses.append(super().remaining())
 
     def remaining(self) -> float:
-        return 0.001
+        return 0.0
 
 
 def falling_back(
     primary: Backend, make_journal: Callable[[], Journal] = lambda: Journal(10_000), **options: Any
 ) -> FallbackBackend:
     """Make a backend that tries the store again within milliseconds."""
-    options = {"breaker": quick_breaker(), **options}
+    options = {"make_breaker": quick_breaker, **options}
     backend = FallbackBackend(primary, OutageController(make_journal, **options), lambda: primary)
     made.append((weakref.ref(backend), primary))
     return backend

@@ -373,7 +373,9 @@ with store.lock("report", ttl=30, wait=0) as lock:
     assert_type(lock.owned(), bool)
     lock.extend(60)
 
-memory = store.working_memory(prefix="memory", ttl=43200)
+memory = store.working_memory(prefix="memory", ttl=43200, on_outage="raise")
+store.kv(on_outage="local")
+store.kv(on_outage="ignore")  # type: ignore[arg-type]
 assert_type(memory, WorkingMemory)
 assert_type(memory.store("c", {"a": 1}, memory_type="EPISODIC", metadata={"b": 2}), str)
 assert_type(memory.store_many([("c", 1)]), list[str])

@@ -497,7 +497,9 @@ class TestWhatIsKnown:
     def test_a_store_that_is_not_well(self) -> None:
         at = datetime(2026, 5, 2, 12, tzinfo=timezone.utc)
         failures = tuple(SummaryFailure(f"s{number}", "<b>no answer</b>", at) for number in range(9))
-        page = display.store_page(Status("local", True, 2, at, failures), "conversation", [], whole=True)
+        page = display.store_page(
+            Status("local", True, 2, at, summary_failures=failures), "conversation", [], whole=True
+        )
         said = seen(page).text
         assert "Redis is out of reach since 2026-05-02 12:00:00 UTC" in said
         assert "2 operations wait to be replayed" in said

@@ -46,7 +46,7 @@ class Mirrored:
         """Check that what the mirror keeps is bounded, and counted as it is."""
         held = self.mirror._sessions.values()
         assert len(self.mirror._recorded) < 16
-        assert all(len(each.writes) <= 64 and len(each.recent) <= 16 for each in held)
+        assert all(len(each.writes) <= 64 for each in held)
         assert self.mirror._size == sum(each.size for each in held) <= self.most
 
     def seen(self, op: Op[Any]) -> Any:
@@ -81,7 +81,7 @@ def test_after_a_read_all_is_known_that_this_process_does(made: list[Any]) -> No
         if not mirrored.store.execute(READ).total:  # what is no more is not mirrored, and is read as such
             mirrored.do(READ)
     read, seen = mirrored.store.execute(READ), mirrored.seen(READ)
-    assert seen._replace(ttl_ms=None) == read._replace(ttl_ms=None)
+    assert seen._replace(ttl_ms=None, seen="") == read._replace(ttl_ms=None, seen="")
 
 
 @pytest.mark.parametrize("bounds", [BOUNDS, WAITING])
@@ -199,30 +199,48 @@ def test_operations_are_recorded_until_there_are_sixteen() -> None:
         assert len(mirrored.mirror._recorded) == number % 16
 
 
-def test_of_the_writes_before_a_view_the_last_sixteen_ids_are_kept() -> None:
-    mirrored = Mirrored()
-    done = [append(str(number)) for number in range(100)]
-    for at, op in enumerate(done, 1):
-        mirrored.do(op)
-        if at % 7 == 0:
-            mirrored.do(READ)
-            assert len(mirrored.mirror) == 1
-            assert mirrored.mirror._sessions[KEYS.meta].recent == [each.write_id for each in done[:at]][-16:]
-
-
-@pytest.mark.parametrize("make", [lambda: append("more"), lambda: RegisterTurn(KEYS, 60_000)], ids=["append", "write"])
-def test_writes_without_a_read_are_compacted(make: Any) -> None:
-    """However many there are, no more are kept beside the view than 64, and the view has the others."""
+@pytest.mark.parametrize("written", ["while it is read", "before"])
+def test_a_view_does_not_undo_what_was_written_meanwhile(written: str) -> None:
     mirrored = Mirrored()
     mirrored.do(append("first"))
-    mirrored.do(READ)
-    most = 0
-    for _ in range(300):
-        mirrored.do(make())
-        assert len(mirrored.mirror) == 1
-        most = max(most, len(mirrored.mirror._sessions[KEYS.meta].writes))
-    assert 32 <= most <= 64
-    assert mirrored.seen(READ).turns == 301
+    began, stale = mirrored.mirror.begin(), mirrored.store.execute(READ)
+    mirrored.do(SetSummary(KEYS, "short", 60_000))
+    mirrored.do(append("second"))
+    view = stale if written == "while it is read" else mirrored.store.execute(READ)
+    mirrored.mirror.record(READ, view, began)
+    assert mirrored.seen(READ)[:5] == mirrored.store.execute(READ)[:5]
+
+
+def test_what_a_view_has_already_is_not_done_to_it_again() -> None:
+    """A read may overtake the reply to a write."""
+    mirrored = Mirrored()
+    mirrored.do(append("first"))
+    for op in (append("second"), RegisterTurn(KEYS, 60_000), Pop(KEYS, 1, codec.TURN_STARTS, 60_000)):
+        began = mirrored.mirror.begin()
+        result = mirrored.store.execute(op)
+        mirrored.do(READ)
+        mirrored.mirror.record(op, result, began)
+        assert mirrored.seen(READ)[:5] == mirrored.store.execute(READ)[:5]
+
+
+def test_a_summary_is_known_though_the_session_was_not_read() -> None:
+    mirrored = Mirrored()
+    mirrored.do(SetSummary(KEYS, "short", 60_000))
+    assert mirrored.seen(READ).summary == "short"
+
+
+@pytest.mark.parametrize("viewed", [True, False])
+def test_a_write_that_is_done_twice_is_known_to_have_been_done(viewed: bool) -> None:
+    mirrored = Mirrored()
+    done = [append(str(number)) for number in range(100)]
+    for at, op in enumerate(done):
+        mirrored.do(op)
+        if at == 50 and viewed:
+            mirrored.do(READ)
+    before = mirrored.seen(READ)
+    (session,) = [session for _, session in mirrored.mirror.sessions()]
+    done[-1].apply(session, 0)
+    assert (len(session.messages), session.total) == (len(before.entries), 100)
 
 
 def test_sessions_that_are_no_more_take_no_room() -> None:
@@ -243,5 +261,8 @@ def test_no_less_is_counted_than_the_entries_take() -> None:
         mirrored.do(append("x" * 1_000))
         assert len(mirrored.mirror) == 1
         (held,) = mirrored.mirror._sessions.values()
-        entries = [*(held.view.entries if held.view else []), *(entry for op in held.writes for entry in op.entries)]
+        entries = [
+            *(held.view.entries if held.view else []),
+            *(entry for each in held.writes for entry in each.op.entries),
+        ]
         assert held.size >= sum(map(len, entries[1:])), number

@@ -228,19 +228,19 @@ def test_what_waits_in_a_journal_is_replayed_with_what_is_open_then() -> None:
     first, second = Write(), Write()
     second.hold()
     first.finish()
-    assert second.parsed.open == [(0, 0)] and second.at_replay().parsed.open == []
+    assert second.parsed.open == [(0, 0)] and second.renumbered().parsed.open == []
     left = [replace(second, write_id=f"ab.{number}.3") for number in (7, 5, 6)]  # by a process that is no more
     for write in left:
         write.hold()
-    assert [write.at_replay().write_id for write in left] == ["ab.7.5-6", "ab.5.-", "ab.6.5"]
+    assert [write.renumbered().write_id for write in left] == ["ab.7.5-6", "ab.5.-", "ab.6.5"]
     left[1].finish()
-    assert left[0].at_replay().write_id == "ab.7.6"
+    assert left[0].renumbered().write_id == "ab.7.6"
     for write in left:
         write.finish()
     assert len(NUMBERING) == 1
     for write_id in ("ab.7", "abcdef"):
         (write := replace(second, write_id=write_id)).hold()
-        assert write.at_replay().write_id == write_id
+        assert write.renumbered().write_id == write_id
         write.finish()
 
 

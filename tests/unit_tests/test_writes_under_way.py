@@ -105,7 +105,7 @@ def test_what_waits_for_the_store_is_under_way_until_it_was_replayed() -> None:
     with Memstore(backend) as store:
         primary.mode = "down"
         store.history("s").add_messages(GREETING)
-        store.kv().incr("n")
+        store.kv(on_outage="local").incr("n")
         assert len(NUMBERING) == store.status.pending == 2
         primary.mode = "up"
         wait_until(lambda: not store.status.degraded)

@@ -1,4 +1,4 @@
-"""An outage: what the stores of one Redis share while it cannot be reached."""
+"""An outage: what the stores of one Redis share while it, or a node of it, cannot be reached."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -17,21 +18,21 @@ from typing import Any
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.outage.breaker import CircuitBreaker
 from langchain_memstore.backends.outage.journal import Journal
+from langchain_memstore.backends.outage.replay import PAUSE, Replay
 from langchain_memstore.backends.outage.session_mirror import SessionMirror
-from langchain_memstore.backends.steps import ExecuteOp, Pause, Steps, run_steps
-from langchain_memstore.errors import BackendClosed, BackendDenied, BackendError, BackendFull, BackendUnavailable
+from langchain_memstore.backends.outage.threads import RETRY_THREADS
+from langchain_memstore.backends.steps import Steps, run_steps
+from langchain_memstore.errors import BackendError, BackendUnavailable
+from langchain_memstore.keys import SessionKeys
+from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op, R
-from langchain_memstore.ops.server import Ask
+from langchain_memstore.ops.stand_in import StandInValues
 from langchain_memstore.ops.state import LocalState
-from langchain_memstore.ops.write_ids import DAY
 from langchain_memstore.options import LayerPolicy
 
 logger = logging.getLogger(__name__)
 
-PING = Ask(("PING",))
-PAUSE = Pause(0.005)  # between two looks at how far a replay has come
-
-_LATER = (BackendUnavailable, BackendFull, BackendDenied)  # what the next attempt may not meet any more
+MOST_AT_EXIT = 10.0  # seconds after which a process that ends tries no further store
 
 _controllers: weakref.WeakSet[OutageController] = weakref.WeakSet()
 
@@ -44,22 +45,36 @@ class State(Enum):
     HEALTHY = "healthy"
     """The store can be reached, and nothing waits for it."""
     DEGRADED = "degraded"
-    """The store cannot be reached; the process stands in for it."""
+    """The store, or a node of it, cannot be reached; the process stands in for it."""
     REPLAYING = "replaying"
-    """The store can be reached again, and the journal is being replayed."""
+    """The store can be reached, and operations wait for it."""
+
+
+class Admission(Enum):
+    """What becomes of an operation."""
+
+    STORE = "store"
+    """It goes to the store."""
+    WAIT = "wait"
+    """It waits a moment: what is before it in the journal is being replayed."""
+    PROCESS = "process"
+    """It is served inside the process."""
 
 
 class OutageController:
     """Stands in for a store while it cannot be reached, and replays to it what was done meanwhile.
 
-    A thread tries the store again, more and more seldom, and replays the journal in order when it is back, so that no
-    caller pays for it. What the store refuses for good is logged and dropped.
+    The store may have several nodes. While one of them is away, operations on the others go to the store.
+
+    Threads that all controllers of the process share try the store again, more and more seldom, and replay the journal
+    when it is back, so that no caller pays for it.
 
     Args:
         make_journal: Makes the journal.
         clock: Tells the time, in seconds since 1970.
-        breaker: Tells when to try the store again.
+        make_breaker: Makes what tells when to try a node again.
         mirror_bytes: About how many bytes of the windows of recently used sessions to keep for an outage.
+        locate: Tells which nodes have the keys of an operation, as far as that is known.
     """
 
     def __init__(
@@ -67,51 +82,61 @@ class OutageController:
         make_journal: Callable[[], Journal],
         *,
         clock: Callable[[], float] = time.time,
-        breaker: CircuitBreaker | None = None,
+        make_breaker: Callable[[], CircuitBreaker] = CircuitBreaker,
         mirror_bytes: int = LayerPolicy().mirror_bytes,
+        locate: Callable[[Op[Any]], tuple[Hashable, ...]] = lambda op: (None,),
     ) -> None:
         self._make_journal = make_journal
         self._clock = clock
-        self._breaker = breaker or CircuitBreaker()
+        self._make_breaker = make_breaker
+        self._locate = locate
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.mirror = SessionMirror(mirror_bytes, clock)
-        self.journal = make_journal()
+        self._start()
+        _controllers.add(self)
+
+    def _start(self) -> None:
+        self.journal = self._make_journal()
         self.state = State.CLOSED
         self._lock = threading.Lock()
-        self._replay_lock = threading.Lock()
-        self._stop = threading.Event()
-        """Has the thread that replays end."""
+        self._replay = Replay(
+            self.journal, self.mirror, self._clock, self._make_breaker, self._locate, self._lock, self._settle
+        )
         self._replayer: Backend | None = None
-        self._stand_in: LocalState | None = None
-        """What operations run on while the state is DEGRADED or REPLAYING."""
-        self._probe: Op[Any] | None = None
-        """The operation that met the outage, to try the store with while nothing waits."""
-        self._since = 0.0
-        self._replayed = 0
-        _controllers.add(self)
+        """The backend through which the threads replay."""
+        self._since: float | None = None
+        """Since when there is an outage; None: there is none."""
+        self._cause: str | None = None
+        """Why."""
 
     def forget(self) -> None:
         """Start afresh, as a fork has to: what waits is its parent's to replay."""
         self.journal.close()
-        self.journal = self._make_journal()
         self.mirror.forget()
-        self.state = State.CLOSED
-        self._lock, self._replay_lock, self._stop = threading.Lock(), threading.Lock(), threading.Event()
-        self._replayer = self._stand_in = self._probe = None
+        self._start()
 
-    @property
-    def since(self) -> datetime | None:
-        """Since when the store cannot be reached, or something waits for it; None: neither is so."""
-        is_outage = self.state in (State.DEGRADED, State.REPLAYING)
-        return datetime.fromtimestamp(self._since, timezone.utc) if is_outage else None
+    def status(self, healthy: Status) -> Status:
+        """Tell how the store does; looking does no I/O.
 
-    @property
-    def pending(self) -> int:
-        """How many operations wait to be replayed."""
-        return len(self.journal)
+        Args:
+            healthy: How the backend does.
+        """
+        if self.state in (State.CLOSED, State.HEALTHY):
+            return replace(healthy, rejected=self._replay.rejected)
+        since = self._since
+        return replace(
+            healthy,
+            backend=healthy.backend if since is None else "local",
+            degraded=since is not None,
+            pending=len(self.journal),
+            parked=self._replay.parked,
+            rejected=self._replay.rejected,
+            since=None if since is None else datetime.fromtimestamp(since, timezone.utc),
+            cause=self._cause,
+        )
 
-    def admits(self, op: Op[Any], make_replayer: Callable[[], Backend]) -> bool:
-        """Tell whether an operation may go to the store.
+    def admit(self, op: Op[Any], make_replayer: Callable[[], Backend]) -> Admission:
+        """Tell what becomes of an operation.
 
         Args:
             op: The operation.
@@ -124,15 +149,22 @@ class OutageController:
             if self.state is State.CLOSED:
                 self.journal.open()
                 if self.journal:
-                    self._begin(State.REPLAYING, make_replayer)
+                    self._since, self._cause = self._clock(), "an earlier process has left operations that wait"
+                    self.state = State.REPLAYING
+                    self._bridge(make_replayer)
                 else:
                     self.state = State.HEALTHY  # which others see at once
-            if self.state is State.REPLAYING:
-                return not self.journal.waits(op.targets)
-            return self.state is State.HEALTHY
+            if self.state is State.HEALTHY:
+                return Admission.STORE
+            if self._replay.absences_of(op):
+                return Admission.PROCESS
+            if not self.journal.waits(op.targets):
+                return Admission.STORE
+            is_stuck = not self._replay.stuck.isdisjoint(op.targets)
+            return Admission.PROCESS if is_stuck else Admission.WAIT
 
     def begin(self, op: Op[Any], error: BackendUnavailable, make_replayer: Callable[[], Backend]) -> None:
-        """Note that the store could not be reached.
+        """Note that the store, or a node of it, could not be reached.
 
         Args:
             op: What was to be done.
@@ -145,46 +177,67 @@ class OutageController:
         if op.in_outage == "refuse":
             raise error
         with self._lock:
-            if self.state is State.HEALTHY:
-                self._breaker.open()
-                self._probe = op
-                self._begin(State.DEGRADED, make_replayer)
+            if self.state is State.CLOSED or error.scope == "operation":
+                return
+            is_new = error.node not in self._replay.absences
+            self._replay.note_absence(op, error)
+            self._cause = str(error)
+            if self._since is None:
+                self._since, self._replay.has_done = self._clock(), False
+            if is_new:
+                self.state = State.DEGRADED
+                self._bridge(make_replayer)
                 logger.warning(
                     "the store is out of reach; conversations go on in this process until it is back: %s", str(error)
                 )
-            elif self.state is State.REPLAYING:
-                self._go_down(error)
 
     def apply_late(self, op: Op[Any]) -> None:
         """Do to the stand-in what the store has done, where an outage has begun meanwhile."""
         if op.in_outage == "journal" and op.mirror in ("append", "write"):
             with self._lock:
-                if self.state is State.DEGRADED and self._stand_in is not None:
-                    self._stand_in.execute(op.run)  # once: what stands in knows the last ids
+                if self._replay.stand_in is not None:
+                    self._replay.stand_in.execute(op.run)  # once: what stands in knows the last ids
 
-    def serve(self, op: Op[R], was_sent: bool) -> tuple[R] | None:
+    def serve(
+        self, op: Op[R], error: BackendUnavailable | None, make_replayer: Callable[[], Backend]
+    ) -> tuple[R] | None:
         """Execute an operation inside the process; None where the outage has ended just now.
 
         Args:
             op: The operation.
-            was_sent: Whether it was sent to the store, and the reply did not come.
+            error: What happened when it was sent to the store; None: it was not sent.
+            make_replayer: Makes the backend through which a thread is to replay.
 
         Raises:
             BackendUnavailable: Nothing can stand in for the store, or the journal takes no more.
             BackendError: The operation is refused.
         """
         with self._lock:
-            if (stand_in := self._stand_in) is None:
+            if self._replay.stand_in is None and error is not None and error.scope == "operation":
+                self._bridge(make_replayer)
+            if (stand_in := self._replay.stand_in) is None:
                 return None
             if op.in_outage == "refuse":
                 raise BackendUnavailable(f"the store cannot be reached, and {type(op).__name__} needs it")
+            if None not in self._replay.absences and not self.journal.waits(op.targets):
+                self._refresh(stand_in, op)
             if op.in_outage == "serve":
+                if len(self._locate(op)) > 1:
+                    raise BackendUnavailable(f"{type(op).__name__} needs all nodes of the store: {self._cause}")
                 return (stand_in.execute(op.run),)
             self.journal.check_room()
-            result = stand_in.execute(op.run)
-            self.journal.append(op, int(self._clock() * 1000) if was_sent else None)
-            if op is self._probe:
-                self._probe = None
+            now = stand_in.now()
+            waiting = self.journal.append(op, now, None if error is None else now)
+            try:
+                result = stand_in.execute(op.run, now)
+            except BackendError:
+                self.journal.remove(waiting)
+                raise
+            if not self._replay.stuck.isdisjoint(op.targets):
+                self._replay.parked += 1
+            if self.state is not State.DEGRADED:
+                self._settle()
+                RETRY_THREADS.add(self, PAUSE.seconds)
             return (result,)
 
     def retain(self, user: object) -> None:
@@ -198,121 +251,92 @@ class OutageController:
         """
         with self._lock:
             self._users.discard(user)
-        yield from self._replay(store) if self._users else self._end(store)
+        yield from self._replay.run(store, is_last=True)
+        if not self._users:
+            self._end()
 
-    def end_with_process(self) -> None:
-        """Replay what waits, for the process is about to end."""
+    def try_again(self) -> float | None:
+        """Replay what waits, where the store can be reached.
+
+        Returns:
+            In how many seconds to try again; None: it is over.
+        """
         if (replayer := self._replayer) is not None:
-            run_steps(self._end(replayer))
+            run_steps(self._replay.run(replayer))
+            with self._lock:
+                self._settle()
+                if self.state in (State.DEGRADED, State.REPLAYING) and (self._users or self.journal):
+                    return self._replay.remaining()
+                self._replayer = None
+            replayer.close()
+            if self.state is State.DEGRADED:  # and nobody is there any more
+                self._end()
+        return None
 
-    def _end(self, store: Backend) -> Steps[None]:
-        yield from self._replay(store)
-        self._stop.set()  # only now: the thread then closes its backend, which may be this one
+    def end_with_process(self, until: float) -> None:
+        """Replay what waits, for the process is about to end.
+
+        Args:
+            until: The time, by the monotonic clock, after which it is in vain.
+        """
+        if (replayer := self._replayer) is not None:
+            if time.monotonic() < until:
+                run_steps(self._replay.run(replayer, is_last=True))
+            self._end()
+
+    def _end(self) -> None:
+        RETRY_THREADS.discard(self)
         with self._lock:
             if self.journal:
                 logger.warning("%d operations wait for the store %s", len(self.journal), self.journal.kept())
             self.journal.close()
-            self._stand_in = self._probe = None
+            replayer, self._replayer = self._replayer, None
+            self._replay.stand_in = self._since = self._cause = None
+            self._replay.absences.clear()
             self.state = State.CLOSED
+        if replayer is not None:
+            replayer.close()
 
-    def _begin(self, state: State, make_replayer: Callable[[], Backend]) -> None:
-        self._since = self._clock()
-        self._replayed = 0
-        self._stand_in = self._make_stand_in()
-        self.state = state
-        self._stop = threading.Event()
-        self._replayer = make_replayer()
-        threading.Thread(
-            target=self._run, args=(self._replayer, self._stop), name="memstore-replay", daemon=True
-        ).start()
+    def _settle(self) -> None:
+        """Pass to the state that follows of what is away, and of what waits; the lock is held."""
+        replay, waits = self._replay, len(self.journal)
+        if self.state is State.CLOSED:
+            return
+        if replay.absences:
+            self.state = State.DEGRADED
+        elif waits:
+            self.state = State.REPLAYING
+        else:
+            self.state = State.HEALTHY
+            self._replay.stand_in = None
+        if self._since is not None and not replay.absences and waits == replay.parked:
+            seconds = self._clock() - self._since
+            logger.info("the store is back after %.1f s; %d operations were replayed", seconds, replay.replayed)
+            self._since = self._cause = None
+            replay.replayed = 0
+
+    def _bridge(self, make_replayer: Callable[[], Backend]) -> None:
+        """Stand in for the store, and have the threads replay to it; the lock is held."""
+        self._replay.stand_in = self._make_stand_in()
+        if self._replayer is None:
+            self._replayer = make_replayer()
+        RETRY_THREADS.add(self, self._replay.remaining())
+
+    def _refresh(self, stand_in: LocalState, op: Op[Any]) -> None:
+        """Have the stand-in know what the process has learned of a session from a node that is not away."""
+        for target in op.targets:
+            if isinstance(target, SessionKeys) and (session := self.mirror.session(target)) is not None:
+                stand_in.sessions.keep(target, session)
 
     def _make_stand_in(self) -> LocalState:
         """Make what operations run on: what is known of the store, and what waits for it."""
-        stand_in = LocalState(self._clock)
+        stand_in = LocalState(self._clock, values=StandInValues())
         for keys, session in self.mirror.sessions():
             stand_in.sessions.keep(keys, session)
-        for op in self.journal:
+        for waiting in self.journal:
             with suppress(BackendError):  # which the store will tell at the replay
-                stand_in.execute(op.run)
+                stand_in.execute(waiting.op.run, waiting.since)
         return stand_in
-
-    def _run(self, replayer: Backend, stop: threading.Event) -> None:
-        try:
-            while self.state is not State.HEALTHY and not stop.wait(self._breaker.remaining()):
-                run_steps(self._replay(replayer))
-        finally:
-            replayer.close()
-            if self._replayer is replayer:
-                self._replayer = None
-
-    def _replay(self, store: Backend) -> Steps[None]:
-        """Replay what waits, one operation after the other, until nothing does or the store cannot be reached."""
-        while not self._replay_lock.acquire(blocking=False):
-            yield PAUSE
-        try:
-            is_back = False
-            while (op := self._next()) is not None:
-                try:
-                    if not is_back and op is not self._probe:
-                        yield ExecuteOp(store, PING)  # what waits counts as sent only where somebody may hear it
-                        is_back = True
-                    if op is self._probe or not self._is_too_late(op):
-                        self.mirror.record(op, (yield ExecuteOp(store, op.at_replay())))
-                except BackendClosed:
-                    return
-                except _LATER as error:
-                    with self._lock:
-                        self._go_down(error)
-                    return
-                except BackendError as error:
-                    logger.error("an operation that waited, %s, is refused and dropped: %s", type(op).__name__, error)
-                self._pass(op)
-        finally:
-            self._replay_lock.release()
-
-    def _is_too_late(self, op: Op[Any]) -> bool:
-        """Note that the journal's first operation is sent now, or say why it is not: the store knows a write that is
-        sent again for a day.
-        """
-        now = int(self._clock() * 1000)
-        with self._lock:
-            if self.journal.head() is not op or now - self.journal.send(now) <= DAY:
-                return False
-        logger.error(
-            "an operation that waited, %s, may have been done over a day ago, and is dropped; look at %s",
-            type(op).__name__,
-            op.subject,
-        )
-        return True
-
-    def _next(self) -> Op[Any] | None:
-        with self._lock:
-            op = None if self.state is State.HEALTHY else self.journal.head() or self._probe
-            if op is None and self._stand_in is not None:
-                seconds = self._clock() - self._since
-                logger.info("the store is back after %.1f s; %d operations were replayed", seconds, self._replayed)
-                self._breaker.close()
-                self._stand_in = None
-                self.state = State.HEALTHY
-            return op
-
-    def _pass(self, op: Op[Any]) -> None:
-        """Note that an operation was done that waited."""
-        with self._lock:
-            if self.state is State.DEGRADED:
-                self.state = State.REPLAYING
-            if op is self._probe:
-                self._probe = None
-            else:
-                self._replayed += 1
-                self.journal.done()
-
-    def _go_down(self, error: BackendError) -> None:
-        self._breaker.open()
-        if self.state is State.REPLAYING:  # some operations went to the store since, which the stand-in has not seen
-            self.state = State.DEGRADED
-            self._stand_in = self._make_stand_in()
-        logger.debug("the store is still out of reach: %s", error)
 
 
 def _after_fork() -> None:
@@ -321,8 +345,9 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
+    until = time.monotonic() + MOST_AT_EXIT
     for controller in list(_controllers):
-        controller.end_with_process()
+        controller.end_with_process(until)
 
 
 atexit.register(_at_exit)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend, BackendWrapper
-from langchain_memstore.backends.outage.controller import PAUSE, OutageController, State
+from langchain_memstore.backends.outage.controller import Admission, OutageController, State
 from langchain_memstore.backends.outage.journal import Sync
+from langchain_memstore.backends.outage.replay import PAUSE
 from langchain_memstore.backends.steps import ExecuteOp, Steps, arun_steps, run_steps
 from langchain_memstore.errors import BackendClosed, BackendUnavailable
 from langchain_memstore.models import Status
@@ -29,49 +30,50 @@ class FallbackBackend(BackendWrapper):
         backend: The store.
         controller: What stands in for it; the backends of one store share it.
         make_replayer: Makes one more backend of the store, through which a thread replays.
+        end_waits: Has those go on who wait for a connection to a node that cannot be reached; None: to any.
     """
 
-    def __init__(self, backend: Backend, controller: OutageController, make_replayer: Callable[[], Backend]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        controller: OutageController,
+        make_replayer: Callable[[], Backend],
+        end_waits: Callable[[tuple[str, int] | None], None] = lambda node: None,
+    ) -> None:
         super().__init__(backend)
         self._controller = controller
         self._mirror = controller.mirror
         self._make_replayer = make_replayer
+        self._end_waits = end_waits
         self._closed = False
         controller.retain(self)
 
     @property
     @override
     def status(self) -> Status:
-        status, since = self._backend.status, self._controller.since
-        if since is None:
-            return status
-        return replace(status, backend="local", degraded=True, pending=self._controller.pending, since=since)
+        return self._controller.status(self._backend.status)
 
     @override
     def execute(self, op: Op[R]) -> R:
-        controller, was_sent = self._controller, False
-        if controller.state is State.HEALTHY:
+        lost = None
+        if self._controller.state is State.HEALTHY:
             try:
-                result = self._backend.execute(op)
+                began = self._mirror.begin()
+                return self._recorded(op, self._backend.execute(op), began)
             except BackendUnavailable as error:
-                was_sent = True
-                controller.begin(op, error, self._make_replayer)
-            else:
-                return self._recorded(op, result)
-        return run_steps(self._go_on(op, was_sent))
+                self._begin(op, lost := error)
+        return run_steps(self._go_on(op, lost))
 
     @override
     async def aexecute(self, op: Op[R]) -> R:
-        controller, was_sent = self._controller, False
-        if controller.state is State.HEALTHY:
+        lost = None
+        if self._controller.state is State.HEALTHY:
             try:
-                result = await self._backend.aexecute(op)
+                began = self._mirror.begin()
+                return self._recorded(op, await self._backend.aexecute(op), began)
             except BackendUnavailable as error:
-                was_sent = True
-                controller.begin(op, error, self._make_replayer)
-            else:
-                return self._recorded(op, result)
-        return await arun_steps(self._go_on(op, was_sent))
+                self._begin(op, lost := error)
+        return await arun_steps(self._go_on(op, lost))
 
     @override
     def close(self) -> None:
@@ -89,30 +91,41 @@ class FallbackBackend(BackendWrapper):
             await arun_steps(self._controller.release(self, self._backend))
             await super().aclose()
 
-    def _recorded(self, op: Op[R], result: R) -> R:
-        self._mirror.record(op, result)
+    def _recorded(self, op: Op[R], result: R, began: int) -> R:
+        self._mirror.record(op, result, began)
         if self._controller.state is State.DEGRADED:  # since the operation began
             self._controller.apply_late(op)
         return result
 
-    def _go_on(self, op: Op[R], was_sent: bool) -> Steps[R]:
-        """Execute an operation in an outage, or in what may be one; it may have been sent, and its reply lost."""
+    def _go_on(self, op: Op[R], lost: BackendUnavailable | None) -> Steps[R]:
+        """Execute an operation in an outage, or in what may be one.
+
+        Args:
+            op: The operation.
+            lost: What happened when it was sent; None: it was not.
+        """
         controller, waited = self._controller, 0.0
         while True:
             if self._closed:
                 raise BackendClosed("the store was closed; make a new one")
-            if controller.admits(op, self._make_replayer):
+            admission = controller.admit(op, self._make_replayer)
+            if admission is Admission.STORE and (lost is None or lost.scope == "node"):
+                began = self._mirror.begin()
                 try:
                     result: R = yield ExecuteOp(self._backend, op)
                 except BackendUnavailable as error:
-                    was_sent = True
-                    controller.begin(op, error, self._make_replayer)
+                    self._begin(op, lost := error)
                 else:
-                    return self._recorded(op, result)
-            elif controller.state is State.REPLAYING and waited < MOST_WAIT:
+                    return self._recorded(op, result, began)
+            elif admission is Admission.WAIT and waited < MOST_WAIT:
                 yield PAUSE
                 waited += PAUSE.seconds
-            elif (served := controller.serve(op, was_sent)) is not None:
+            elif (served := controller.serve(op, lost, self._make_replayer)) is not None:
                 if op.in_outage == "journal" and controller.journal.is_durable:
                     yield Sync(controller.journal)
                 return served[0]
+
+    def _begin(self, op: Op[Any], error: BackendUnavailable) -> None:
+        self._controller.begin(op, error, self._make_replayer)
+        if error.scope == "node":
+            self._end_waits(error.node)

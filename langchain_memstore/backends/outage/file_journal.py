@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import shutil
 import struct
-import zlib
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from langchain_memstore.backends.outage.journal import Journal, read_op, write_op
+from langchain_memstore.backends.outage.journal import Journal, Waiting, read_op, write_op
+from langchain_memstore.backends.outage.journal_file import HAS_LOCKS, JournalFile, NotAJournal, numbered
 from langchain_memstore.errors import BackendError, BackendUnavailable, DecryptError
 from langchain_memstore.ops.base import Op
 
 if TYPE_CHECKING:
     from langchain_memstore.codec.encryption import Cipher
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 logger = logging.getLogger(__name__)
 
-MAGIC = b"langchain-memstore journal 2\n"
-_MAGICS = b"langchain-memstore journal 1\n", MAGIC  # in the first form nothing says what was sent
-_HEAD = struct.Struct(">II")  # length and CRC-32 of what follows
-_DONE = b"-"  # of the operations before it, the first that is not done yet is done
-_PLAIN, _SEALED = b"+", b"="  # an operation follows, or what it was encrypted to
-_SENT = struct.Struct(">cQI")  # a `!`, when the first operations that waited were sent, how many of them
+# Records begin with what they say. Operations are counted from the beginning of the file.
+_PLAIN, _SEALED = b"+", b"="  # an operation: since when it waits, and what it is, or what that was encrypted to
+_SENT = b"!"  # when operations were sent, and which
+_DONE = b"-"  # which operation does not wait any more; in the first form of the file the first one that does
 _KIND = b"journal"
+_ASIDE = ".unread-"  # in the names of files that could not be read
 _UNSYNCED = 16  # how many operations may be done before the file says so for sure; the store knows them that long
-_MOST_FILES = 100
 
 
 class FileJournal(Journal):
@@ -46,6 +38,9 @@ class FileJournal(Journal):
     file it uses: where another process has it, `<path>.1` is taken, and so on. What processes have left in any of
     these, the next one takes over. Records that a crash has cut off are dropped, for nobody was told that they were
     written.
+
+    A file that the keys at hand do not open is set aside, as `<path>.unread-1`, and taken over once they do. What the
+    store has refused for good is in `<path>.rejected`.
 
     Args:
         path: The file; made, readable for its owner alone, when it is first needed. It serves one Redis.
@@ -61,12 +56,17 @@ class FileJournal(Journal):
     def __init__(self, path: str, most: int, cipher: Cipher | None = None) -> None:
         super().__init__(most)
         self._cipher = cipher
-        if fcntl is None:
+        if not HAS_LOCKS:
             raise ValueError("fallback cannot be a path on this system, which has no file locks (fcntl)")
-        self._path = self._name = path
-        self._file = -1
+        self._path = path
+        self._rejected = f"{path}.rejected"
+        self._file: JournalFile | None = None
+        self._places: dict[int, int] = {}
+        """Which operations of the file those are that wait, by their numbers."""
+        self._written = 0
+        """How many operations were written to the file."""
         self._unsynced = 0
-        self._left: tuple[Op[Any], ...] = ()
+        self._left: tuple[Waiting, ...] = ()
 
     @override
     def open(self) -> None:
@@ -74,19 +74,15 @@ class FileJournal(Journal):
 
         Raises:
             BackendError: The file cannot be used.
-            DecryptError: The keys at hand do not open it.
         """
         try:
-            for path in self._names():
-                if (file := _locked(path)) is None:
-                    continue
-                self._file, self._name = file, path
-                break
-            else:
-                raise BackendError(f"{_MOST_FILES} processes use the journal {self._path!r}")
-            for op, sent in self._read(self._file, self._name):
-                self._add(op, sent)
-            self._take_over()
+            unread = numbered(self._path, _ASIDE)
+            self._file = self._lock_own()
+            while not self._take_in(self._file):
+                self._file = self._lock_own()
+            for path in (self._path, *numbered(self._path, "."), *unread):
+                if path != self._file.path and os.path.exists(path) and (other := JournalFile.lock(path)) is not None:
+                    self._take_over(other)
             self._left = ()
         except OSError as error:
             self.close()
@@ -96,39 +92,60 @@ class FileJournal(Journal):
             raise
 
     @override
-    def done(self) -> None:
-        """Take the first operation off, and note that it was done."""
-        super().done()
-        with self._writing():
-            if self._ops:
-                _append(self._file, _DONE)
-            else:
-                _clear(self._file)
+    def mark_sent(self, waiting: Waiting, now: int) -> None:
+        """Note that an operation is sent now, and the next ones soon: only after a sync the file says so for sure."""
+        if waiting.sent is not None:
+            return
+        later = itertools.dropwhile(lambda each: each is not waiting, self)
+        sent = [each for each in itertools.islice(later, _UNSYNCED) if each.sent is None]
+        for each in sent:
+            super().mark_sent(each, now)
+        with self._writing() as file:
+            file.append(_SENT + _packed(now, *(self._places[each.number] for each in sent)))
+        self._unsynced = _UNSYNCED
+
+    @override
+    def remove(self, waiting: Waiting) -> None:
+        super().remove(waiting)
+        place = self._places.pop(waiting.number)
         self._unsynced += 1
-        if self._unsynced >= _UNSYNCED or not self._ops:
-            self.sync()
+        with self._writing() as file:
+            if self:
+                file.append(_DONE + _packed(place))
+            else:
+                file.clear()
+                self._written = 0
+
+    @override
+    def reject(self, waiting: Waiting) -> str:
+        try:
+            with self._writing():
+                self._keep_rejected(waiting)
+        finally:
+            self.remove(waiting)
+        return f", and kept in {self._rejected!r}"
+
+    @override
+    def needs_sync(self) -> bool:
+        return self._unsynced >= _UNSYNCED or (self._unsynced > 0 and not self)
 
     @override
     def sync(self) -> None:
-        """Make sure that the file is on disk.
-
-        Raises:
-            BackendUnavailable: It cannot be written.
-        """
         self._unsynced = 0
-        with self._writing():
-            os.fsync(self._file)
+        with self._writing() as file:
+            file.sync()
 
     @override
     def close(self) -> None:
         """Close the file, which unlocks it."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-            self._left = tuple(self._ops)  # which stay under way, as long as this process may replay them
-            self._ops.clear()
-            self._sent.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._left = tuple(self)  # which stay under way, as long as this process may replay them
+            self._waiting.clear()
             self._targets.clear()
+            self._places.clear()
+            self._written = 0
 
     @override
     def kept(self) -> str:
@@ -136,141 +153,144 @@ class FileJournal(Journal):
         return f"and are kept in {self._path!r}, for the next process to replay"
 
     @override
-    def _write(self, op: Op[Any], sent: int | None) -> None:
-        with self._writing():
-            written = write_op(op)
-            sealed = _PLAIN + written if self._cipher is None else _SEALED + self._cipher.seal(written, _KIND)
-            _append(self._file, sealed)
-            if sent is not None:
-                _append(self._file, _SENT.pack(b"!", sent, 0))
+    def _write(self, waiting: Waiting) -> None:
+        with self._writing() as file:
+            file.append(self._record(waiting))
+            self._places[waiting.number] = self._written
+            self._written += 1
+            if waiting.sent is not None:
+                file.append(_SENT + _packed(waiting.sent, self._places[waiting.number]))
 
-    @override
-    def _mark_sent(self, now: int) -> None:
-        """Note that the next operations are sent, some at once: only then the file says so for sure."""
-        count = min(len(self._ops), _UNSYNCED)
-        with self._writing():
-            _append(self._file, _SENT.pack(b"!", now, count))
-        self.sync()
-        for index in range(count):
-            if self._sent[index] is None:
-                self._sent[index] = now
-
-    def _read(self, file: int, path: str) -> Iterator[tuple[Op[Any], int | None]]:
-        """Read the operations that a file holds and that are not done, and when each was sent."""
-        ops: deque[tuple[Op[Any], int | None]] = deque()
-        form, records = _records(file, path)
-        for record in records:
-            if record == _DONE:
-                if ops:
-                    ops.popleft()
-            elif record[:1] == b"!":
-                _, sent, count = _SENT.unpack(record)
-                for index in range(count) if count else (len(ops) - 1,):
-                    if 0 <= index < len(ops) and ops[index][1] is None:
-                        ops[index] = ops[index][0], sent
-            else:
-                ops.append((self._op(record, path), None))
-        if ops and form != MAGIC:
-            ops[0] = ops[0][0], int(os.fstat(file).st_mtime * 1000)
-        return iter(ops)
-
-    def _op(self, record: bytes, path: str) -> Op[Any]:
-        form, written = record[:1], record[1:]
-        try:
-            if form == _SEALED:
-                if self._cipher is None:
-                    raise DecryptError("is encrypted; pass the encryption_keys that it was written with")
-                written = self._cipher.unseal(written, _KIND)
-            return read_op(written)
-        except DecryptError as error:
-            raise DecryptError(f"what the journal {path!r} holds {error}") from None
-        except ValueError as error:
-            raise BackendError(f"the journal {path!r} holds what this version does not know: {error}") from None
+    def _record(self, waiting: Waiting) -> bytes:
+        written = write_op(waiting.op)
+        if self._cipher is None:
+            return _PLAIN + _packed(waiting.since) + written
+        return _SEALED + _packed(waiting.since) + self._cipher.seal(written, _KIND)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[JournalFile]:
+        if self._file is None:
+            raise BackendUnavailable(f"the journal {self._path!r} was closed")
         try:
-            yield
+            yield self._file
         except OSError as error:
-            raise BackendUnavailable(f"the journal {self._name!r} cannot be written: {error}") from error
+            raise BackendUnavailable(f"the journal {self._file.path!r} cannot be written: {error}") from error
 
-    def _names(self) -> Iterator[str]:
-        yield self._path
-        for number in range(1, _MOST_FILES):
-            yield f"{self._path}.{number}"
+    def _lock_own(self) -> JournalFile:
+        """Lock the first file that no other process has."""
+        names = itertools.chain([self._path], (f"{self._path}.{number}" for number in itertools.count(1)))
+        return next(file for file in map(JournalFile.lock, names) if file is not None)
 
-    def _take_over(self) -> None:
-        """Take over what processes that are no more have left in files of other names."""
-        for path in self._names():
-            if path == self._name or not os.path.exists(path) or (file := _locked(path)) is None:
-                continue
+    def _take_in(self, file: JournalFile) -> bool:
+        """Have what is in a file wait, which is this journal's from now on.
+
+        Returns:
+            Whether it is. Else the file was set aside, or it is of version 0.1, and one of those to take over.
+        """
+        if (found := self._read(file)) is None:
+            return False
+        waiting, self._written, is_present_form = found
+        if not is_present_form:
+            if waiting:
+                self._move(file, ".")
+            else:
+                file.delete()
+            file.close()
+            return False
+        for place, each in waiting.items():
+            self._add(each)
+            self._places[each.number] = place
+        return True
+
+    def _take_over(self, other: JournalFile) -> None:
+        """Take over what a process that is no more has left in another file."""
+        try:
+            if (found := self._read(other)) is not None:
+                for each in found[0].values():
+                    self.append(each.op, each.since, each.sent)
+                self.sync()
+                other.clear()
+                if self._was_set_aside(other):
+                    other.delete()
+        except (NotAJournal, BackendUnavailable) as error:
+            logger.error("what waits in %r is not taken over: %s", other.path, error)
+        finally:
+            other.close()
+
+    def _read(self, file: JournalFile) -> tuple[dict[int, Waiting], int, bool] | None:
+        """Read what waits in a file, how many operations were written to it, and whether it is of the present form.
+
+        None: it cannot be read, and the file was set aside and closed.
+        """
+        is_present_form, records = file.read()
+        waiting: dict[int, Waiting] = {}
+        count = 0
+        try:
+            for record in records:
+                kind, said = record[:1], record[1:]
+                if kind == _DONE:
+                    waiting.pop(_numbers(said)[0] if said else next(iter(waiting), -1), None)
+                elif kind == _SENT:
+                    at, *places = _numbers(said)
+                    for place in places:
+                        if place in waiting:
+                            waiting[place].sent = at
+                else:
+                    since, written = (_numbers(said[:8])[0], said[8:]) if is_present_form else (file.changed, said)
+                    waiting[count] = Waiting(self._op(kind, written), 0, since)
+                    count += 1
+        except (DecryptError, ValueError) as error:
+            self._set_aside(file, error)
+            return None
+        if waiting and not is_present_form:  # where nothing says what was sent
+            next(iter(waiting.values())).sent = file.changed
+        return waiting, count, is_present_form
+
+    def _op(self, kind: bytes, written: bytes) -> Op[Any]:
+        if kind == _SEALED:
+            if self._cipher is None:
+                raise DecryptError("it is encrypted, and there are no encryption_keys")
+            written = self._cipher.unseal(written, _KIND)
+        return read_op(written)
+
+    def _set_aside(self, file: JournalFile, error: Exception) -> None:
+        if not self._was_set_aside(file):
+            self._move(file, _ASIDE)
+        file.close()
+        logger.error(
+            "operations that wait in a journal cannot be read, and are kept in %r until they can, with the "
+            "encryption_keys that they were written with, or the version of this package: %s",
+            file.path,
+            error,
+        )
+
+    def _move(self, file: JournalFile, sign: str) -> None:
+        """Give a file the first name that is free, with a sign and a number."""
+        number = 1
+        while True:
             try:
-                for op, sent in self._read(file, path):
-                    self._write(op, sent)
-                    self._add(op, sent)
-                os.fsync(self._file)
-                _clear(file)
-            finally:
-                os.close(file)
+                file.move(f"{self._path}{sign}{number}")
+                return
+            except FileExistsError:
+                number += 1
+
+    def _was_set_aside(self, file: JournalFile) -> bool:
+        return file.path.startswith(self._path + _ASIDE)
+
+    def _keep_rejected(self, waiting: Waiting) -> None:
+        if (file := JournalFile.lock(self._rejected)) is None:
+            raise BackendUnavailable(f"{self._rejected!r} is in use")
+        try:
+            file.read()
+            file.append(self._record(waiting))
+            file.sync()
+        finally:
+            file.close()
 
 
-def _locked(path: str) -> int | None:
-    """Open a file and lock it; None where another process has it."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    os.fchmod(file, 0o600)
-    return file
+def _packed(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}Q", *numbers)
 
 
-def _clear(file: int) -> None:
-    os.ftruncate(file, 0)
-    os.write(file, MAGIC)
-
-
-def _append(file: int, record: bytes) -> None:
-    """Write a record whole or not at all."""
-    size = os.fstat(file).st_size
-    data = _HEAD.pack(len(record), zlib.crc32(record)) + record
-    try:
-        written = os.write(file, data)
-        if written < len(data):
-            os.write(file, data[written:])  # which tells why the disk did not take it
-    except OSError:
-        os.ftruncate(file, size)
-        raise
-
-
-def _records(file: int, path: str) -> tuple[bytes, list[bytes]]:
-    """Read the form and the records of a file; leave it as it was but for what is torn."""
-    with open(os.dup(file), "rb") as reader:
-        data = reader.read()
-    if not data:
-        os.write(file, MAGIC)
-        return MAGIC, []
-    if not data.startswith(_MAGICS):
-        raise BackendError(f"{path!r} is not a journal of this package; name another file")
-    records: list[bytes] = []
-    at = len(MAGIC)
-    while at < len(data):
-        end = at + _HEAD.size
-        length, checksum = _HEAD.unpack(data[at:end]) if end <= len(data) else (len(data), 0)
-        record = data[end : end + length]
-        if len(record) < length or zlib.crc32(record) != checksum:
-            _drop_tail(file, path, at, torn=end + length >= len(data))
-            break
-        at = end + length
-        records.append(record)
-    return data[: len(MAGIC)], records
-
-
-def _drop_tail(file: int, path: str, at: int, *, torn: bool) -> None:
-    if torn:
-        logger.warning("the journal %r ends in a record that was never written whole; it is dropped", path)
-    else:
-        shutil.copyfile(path, f"{path}.damaged")
-        logger.error("the journal %r is damaged at byte %d; what it held is in %r", path, at, f"{path}.damaged")
-    os.ftruncate(file, at)
+def _numbers(packed: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(packed) // 8}Q", packed)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode, b64encode
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 from langchain_memstore.errors import BackendUnavailable
@@ -15,6 +15,23 @@ from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops import load_operations
 from langchain_memstore.ops.base import JOURNALED, Op
 from langchain_memstore.window import Bounds
+
+
+@dataclass(eq=False)
+class Waiting:
+    """An operation that waits."""
+
+    op: Op[Any]
+    number: int
+    """What tells it from all others that a journal has ever held: later ones have higher numbers."""
+    since: int
+    """When it began to wait, in milliseconds since 1970."""
+    sent: int | None = None
+    """When it may have been sent to the store first, in milliseconds since 1970; None: it never was."""
+    refusals: int = 0
+    """How often the store has refused it."""
+    retry_at: float = 0.0
+    """When to try it again, by the monotonic clock."""
 
 
 class Journal:
@@ -29,23 +46,18 @@ class Journal:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._ops: deque[Op[Any]] = deque()
-        self._sent: deque[int | None] = deque()
-        """When each may have been sent to the store first, in milliseconds since 1970; None: it never was."""
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._next = 0
         self._targets: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
-        return len(self._ops)
+        return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Op[Any]]:
-        return iter(self._ops)
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._waiting.values())
 
     def open(self) -> None:
         """Find what an earlier process has left."""
-
-    def head(self) -> Op[Any] | None:
-        """Return the operation that is to be done next; None: none waits."""
-        return self._ops[0] if self._ops else None
 
     def waits(self, targets: tuple[Hashable, ...]) -> bool:
         """Tell whether an operation about one of the targets waits."""
@@ -57,47 +69,70 @@ class Journal:
         Raises:
             BackendUnavailable: Too many wait.
         """
-        if len(self._ops) >= self._most:
+        if len(self._waiting) >= self._most:
             raise BackendUnavailable(
-                f"{len(self._ops)} operations wait for the store to come back, which is all that max_journal allows; "
-                "this one was not done"
+                f"{len(self._waiting)} operations wait for the store to come back, which is all that max_journal "
+                "allows; this one was not done"
             )
 
-    def append(self, op: Op[Any], sent: int | None = None) -> None:
+    def append(self, op: Op[Any], since: int, sent: int | None = None) -> Waiting:
         """Have an operation wait, last of all.
 
         Args:
             op: The operation.
+            since: When it began to wait, in milliseconds since 1970.
             sent: When it was sent, in milliseconds since 1970, without that its reply came; None: it was not.
 
         Raises:
             BackendUnavailable: It cannot be written down.
         """
-        self._write(op, sent)
-        self._add(op, sent)
+        waiting = Waiting(op, self._next, since, sent)
+        self._write(waiting)
+        self._add(waiting)
+        return waiting
 
-    def send(self, now: int) -> int:
-        """Note that the first operation is sent, and return when it may have been first, in milliseconds since 1970.
+    def mark_sent(self, waiting: Waiting, now: int) -> None:
+        """Note that an operation is sent now, where it was not sent before; the time is in milliseconds since 1970.
 
         Raises:
             BackendUnavailable: It cannot be written down.
         """
-        if (sent := self._sent[0]) is None:
-            self._mark_sent(now)
-        return now if sent is None else sent
+        if waiting.sent is None:
+            waiting.sent = now
 
-    def done(self) -> None:
-        """Take the first operation off, which was done."""
-        op = self._ops.popleft()
-        self._sent.popleft()
+    def remove(self, waiting: Waiting) -> None:
+        """Take an operation off that does not wait any more.
+
+        Raises:
+            BackendUnavailable: It is off, but that cannot be written down.
+        """
+        del self._waiting[waiting.number]
+        op = waiting.op
         op.finish()
         for target in op.targets:
             self._targets[target] -= 1
             if not self._targets[target]:
                 del self._targets[target]
 
+    def reject(self, waiting: Waiting) -> str:
+        """Take an operation off that the store will never do, and say where it is kept; empty: nowhere.
+
+        Raises:
+            BackendUnavailable: It is off, but that cannot be written down.
+        """
+        self.remove(waiting)
+        return ""
+
+    def needs_sync(self) -> bool:
+        """Tell whether enough was noted since the last sync for the next to be due."""
+        return False
+
     def sync(self) -> None:
-        """Make sure that what was appended outlasts the process, where it is to."""
+        """Make sure that what was written outlasts the process, where it is to.
+
+        Raises:
+            BackendUnavailable: The disk does not take it.
+        """
 
     def close(self) -> None:
         """Let go of what is not needed any more."""
@@ -106,18 +141,15 @@ class Journal:
         """Say where the operations are that still wait when the process ends."""
         return "and are lost with this process; a journal in a file, fallback='<path>', would have kept them"
 
-    def _add(self, op: Op[Any], sent: int | None = None) -> None:
-        self._ops.append(op)
-        self._sent.append(sent)
-        self._targets.update(op.targets)
-        op.hold()
+    def _add(self, waiting: Waiting) -> None:
+        waiting.number = self._next
+        self._next += 1
+        self._waiting[waiting.number] = waiting
+        self._targets.update(waiting.op.targets)
+        waiting.op.hold()
 
-    def _write(self, op: Op[Any], sent: int | None) -> None:
+    def _write(self, waiting: Waiting) -> None:
         """Write an operation down, where that is to be done."""
-
-    def _mark_sent(self, now: int) -> None:
-        """Note that the first operation is sent."""
-        self._sent[0] = now
 
 
 class Sync(NamedTuple):
@@ -159,7 +191,7 @@ def read_op(data: bytes) -> Op[Any]:
 
 
 def _packed_fields(value: Any) -> list[Any]:
-    return [_packed(getattr(value, field.name)) for field in fields(value) if field.init]
+    return [_packed(getattr(value, field.name)) for field in fields(value) if field.init and not field.kw_only]
 
 
 def _packed(value: Any) -> Any:

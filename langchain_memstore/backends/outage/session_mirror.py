@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.base import MirrorEffect, Op
 from langchain_memstore.ops.reading import Read, SessionView
 from langchain_memstore.ops.session import Append, Appended, SessionKeysOp, SessionScript
 from langchain_memstore.ops.state import Session
+from langchain_memstore.ops.write_ids import NUMBERING, WriteId, Writer, Writers
 from langchain_memstore.window import bounded_start
 
 MOST_WRITES = 64  # how many writes to keep beside a view before they are done to it
 ENTRY = 60  # bytes that an entry, or an operation, takes beside its text
-RECENT = 16  # ids of writes to remember of a session
 TOGETHER = 16  # how many operations to apply at a time: it is quicker together
 SAMPLE = 4  # how many entries to measure, or a few more
+
+
+class _Write(NamedTuple):
+    """A write that was recorded."""
+
+    op: SessionScript[Any]
+    at: int
+    """At which moment."""
+    size: int
+    """About how many bytes it takes."""
 
 
 class _Mirrored:
@@ -28,7 +40,7 @@ class _Mirrored:
         keys: The session.
     """
 
-    __slots__ = ("appended", "at", "is_complete", "keys", "lost", "recent", "size", "view", "writes")
+    __slots__ = ("appended", "at", "is_complete", "keys", "lost", "size", "view", "viewed", "writes")
 
     def __init__(self, keys: SessionKeys) -> None:
         self.keys = keys
@@ -38,27 +50,37 @@ class _Mirrored:
         """Whether nothing of the window is missing there."""
         self.at = 0
         """When it was, in milliseconds."""
+        self.viewed = -1.0
+        """At which moment it was recorded."""
         self.size = 0
         """About how many bytes all takes."""
-        self.writes: list[SessionScript[Any]] = []
+        self.writes: list[_Write] = []
+        """What was written since, or while the view was read, and is not in it."""
         self.appended: Appended | None = None
         """What the last write left behind, where all of them were appends."""
         self.lost = 0
         """How many messages the writes have dropped that waited."""
-        self.recent: list[str] = []
-        """The ids of the last writes before the view, which has them."""
 
-    def replace_view(self, view: SessionView, now: int, is_complete: bool = True) -> None:
-        """Keep a view, which has what was written before."""
-        if self.writes:
-            self.recent += [op.write_id for op in self.writes]
-            del self.recent[:-RECENT]
-            self.writes.clear()
+    def replace_view(self, view: SessionView, now: int, began: float, moment: float, is_complete: bool = True) -> None:
+        """Keep a view.
+
+        Args:
+            view: The view.
+            now: The time, in milliseconds.
+            began: The moment when it began to be read; it has all that was recorded before.
+            moment: The moment when it was recorded; what begins later is not in it.
+            is_complete: Whether nothing of the window is missing there.
+        """
+        self.writes = [each for each in self.writes if each.at > began and not _has(view, each.op)]
         self.appended, self.lost = None, 0
         self.view = view
         self.is_complete = is_complete
-        self.at = now
-        self.size = _size(view.entries)
+        self.at, self.viewed = now, moment
+        self.size = _size(view.entries) + sum(each.size for each in self.writes)
+
+    def has_seen(self, op: SessionScript[Any], began: float) -> bool:
+        """Tell whether the view has a write that began at a moment: its read has overtaken the reply to it."""
+        return began < self.viewed and self.view is not None and _has(self.view, op)
 
     def session(self) -> Session:
         """Make the session of it."""
@@ -69,10 +91,9 @@ class _Mirrored:
             session.summary, session.turns, session.total = view.summary, view.turns, view.total
             session.evicted_unseen, session.summarized, session.lost = view.evicted, view.summarized, view.lost
             session.expires = None if view.ttl_ms is None else self.at + view.ttl_ms
-        for write_id in self.recent:
-            session.writers.record(write_id, "", self.at)
+            session.writers.restore(NUMBERING.writer, view.seen)
         for write in self.writes.copy():
-            write.reapply(session, self.at)
+            write.op.reapply(session, self.at)
         if (last := self.appended) is not None:
             session.turns, session.total = last.turns, last.total
         return session
@@ -81,9 +102,13 @@ class _Mirrored:
         """Apply the writes to the view; if all are appends, use the counters of the last one."""
         if (last := self.appended) is None:
             view = Read(self.keys, None, refresh=False).apply(self.session(), now)
-            self.replace_view(view, now, is_complete=False)
+            self.replace_view(view, now, math.inf, self.viewed, is_complete=False)
             return
-        view, appends = self.view or SessionView([]), cast("list[Append]", self.writes)
+        view, appends = self.view or SessionView([]), cast("list[Append]", [each.op for each in self.writes])
+        writers = Writers()
+        writers.restore(NUMBERING.writer, view.seen)
+        for op in appends:
+            writers.record(op.write_id, "", now)
         ttl, bounds = appends[-1].ttl, appends[-1].bounds
         entries = view.entries + [entry for op in appends for entry in op.entries]
         is_complete = self.is_complete and last.total - view.total == len(entries) - len(view.entries)
@@ -96,8 +121,9 @@ class _Mirrored:
             lost=view.lost + self.lost,
             ttl_ms=ttl,
             trail="",
+            seen=writers.seen(NUMBERING.writer),
         )
-        self.replace_view(view, now, is_complete)
+        self.replace_view(view, now, math.inf, self.viewed, is_complete)
 
 
 class SessionMirror:
@@ -118,7 +144,8 @@ class SessionMirror:
         self._clock = clock
         self._size = 0
         self._sessions: OrderedDict[str, _Mirrored] = OrderedDict()  # by a key: a text knows its hash
-        self._recorded: deque[tuple[Op[Any], Any, float]] = deque()
+        self._recorded: deque[tuple[Op[Any], Any, float, float, int]] = deque()
+        self._moments = itertools.count()
         self._lock = threading.Lock()
 
     def forget(self) -> None:
@@ -132,11 +159,21 @@ class SessionMirror:
         self._apply()
         return len(self._sessions)
 
-    def record(self, op: Op[Any], result: Any) -> None:
-        """Keep what an operation, which the store has done, tells of its session."""
+    def begin(self) -> int:
+        """Return the moment at which an operation begins; later ones are higher."""
+        return next(self._moments)
+
+    def record(self, op: Op[Any], result: Any, began: float = math.inf) -> None:
+        """Keep what an operation, which the store has done, tells of its session.
+
+        Args:
+            op: The operation.
+            result: What it has led to.
+            began: The moment when it began; by default after all that was recorded before.
+        """
         if op.mirror == "none":
             return
-        self._recorded.append((op, result, self._clock()))
+        self._recorded.append((op, result, self._clock(), began, next(self._moments)))
         if len(self._recorded) >= TOGETHER:
             self._apply()
 
@@ -147,8 +184,15 @@ class SessionMirror:
             mirrored = self._sessions.get(keys.meta)
             if mirrored is None or mirrored.view is None or not mirrored.is_complete:
                 return None
-            appends = cast("list[Append]", [op for op in mirrored.writes if op.mirror == "append"])
+            appends = cast("list[Append]", [each.op for each in mirrored.writes if each.op.mirror == "append"])
             return mirrored.view, sum(len(op.entries) for op in appends)
+
+    def session(self, keys: SessionKeys) -> Session | None:
+        """Make a session; None where it is not mirrored."""
+        self._apply()
+        with self._lock:
+            mirrored = self._sessions.get(keys.meta)
+        return None if mirrored is None else mirrored.session()
 
     def sessions(self) -> list[tuple[SessionKeys, Session]]:
         """Make the sessions that are mirrored, those first that were used longest ago."""
@@ -160,38 +204,40 @@ class SessionMirror:
     def _apply(self) -> None:
         with self._lock:
             while self._recorded:
-                op, result, at = self._recorded.popleft()
-                _EFFECTS[op.mirror](self, op, result, int(at * 1000))
+                op, result, at, began, moment = self._recorded.popleft()
+                _EFFECTS[op.mirror](self, op, result, int(at * 1000), began, moment)
 
-    def _apply_view(self, op: Read, view: SessionView, now: int) -> None:
+    def _apply_view(self, op: Read, view: SessionView, now: int, began: float, moment: int) -> None:
         if not op.window:
             return
         if not view.total and not any(view):
-            self._apply_forget(op, view, now)
+            self._apply_forget(op, view, now, began, moment)
             return
         if (touch := op.follow_up(view)) is not None:  # the store has started the TTL anew
             view = view._replace(ttl_ms=touch.ttl)
         mirrored = self._use(op.keys)
         before = mirrored.size
-        mirrored.replace_view(view, now)
+        mirrored.replace_view(view, now, began, moment)
         self._grow(mirrored.size - before)
 
-    def _apply_append(self, op: Append, appended: Appended, now: int) -> None:
+    def _apply_append(self, op: Append, appended: Appended, now: int, began: float, moment: int) -> None:
         mirrored = self._use(op.keys)
+        if mirrored.has_seen(op, began):
+            return
         if mirrored.appended is not None or not mirrored.writes:
             mirrored.appended = appended
             mirrored.lost += appended.lost
-        self._add(mirrored, op, ENTRY + _size(op.entries), now)
+        self._add(mirrored, _Write(op, moment, ENTRY + _size(op.entries)), now)
 
-    def _apply_write(self, op: SessionScript[Any], result: Any, now: int) -> None:
+    def _apply_write(self, op: SessionScript[Any], result: Any, now: int, began: float, moment: int) -> None:
         if result is False:  # a commit whose claim was void is nothing
             return
-        if op.keys.meta in self._sessions:  # what is known by another write alone is no conversation
-            mirrored = self._use(op.keys)
+        mirrored = self._use(op.keys)
+        if not mirrored.has_seen(op, began):
             mirrored.appended = None
-            self._add(mirrored, op, ENTRY, now)
+            self._add(mirrored, _Write(op, moment, ENTRY), now)
 
-    def _apply_forget(self, op: SessionKeysOp[Any], result: Any, now: int) -> None:
+    def _apply_forget(self, op: SessionKeysOp[Any], result: Any, now: int, began: float, moment: int) -> None:
         if (mirrored := self._sessions.pop(op.keys.meta, None)) is not None:
             self._size -= mirrored.size
 
@@ -204,11 +250,11 @@ class SessionMirror:
             sessions.move_to_end(meta)
         return mirrored
 
-    def _add(self, mirrored: _Mirrored, op: SessionScript[Any], size: int, now: int) -> None:
+    def _add(self, mirrored: _Mirrored, write: _Write, now: int) -> None:
         before = mirrored.size
         mirrored.at = mirrored.at or now
-        mirrored.writes.append(op)
-        mirrored.size += size
+        mirrored.writes.append(write)
+        mirrored.size += write.size
         if len(mirrored.writes) > MOST_WRITES:
             mirrored.compact(now)
         self._grow(mirrored.size - before)
@@ -220,12 +266,18 @@ class SessionMirror:
             self._size -= gone.size
 
 
-_EFFECTS: dict[MirrorEffect, Callable[[SessionMirror, Any, Any, int], None]] = {
+_EFFECTS: dict[MirrorEffect, Callable[[SessionMirror, Any, Any, int, float, int], None]] = {
     "view": SessionMirror._apply_view,
     "append": SessionMirror._apply_append,
     "write": SessionMirror._apply_write,
     "forget": SessionMirror._apply_forget,
 }
+
+
+def _has(view: SessionView, op: SessionScript[Any]) -> bool:
+    """Tell whether a view has a write of this process."""
+    writer, number, _ = WriteId.parse(op.write_id)
+    return writer == NUMBERING.writer and Writer.of_seen(view.seen).has(number)
 
 
 def _size(entries: Sequence[bytes]) -> int:

@@ -8,19 +8,21 @@ import time
 from abc import abstractmethod
 from typing import Any
 
-from redis.exceptions import MaxConnectionsError, NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError
 from typing_extensions import override
 
 from langchain_memstore.backends.base import Backend
 from langchain_memstore.backends.redis.connections import Connections, Shared
 from langchain_memstore.backends.redis.errors import FINAL, LOST, translate
+from langchain_memstore.backends.redis.limits import ConnectionCut
 from langchain_memstore.backends.redis.protocol import commands_of, result_of, was_not_queued, with_source
+from langchain_memstore.backends.redis.requests import insist
+from langchain_memstore.backends.steps import arun_steps, run_steps
 from langchain_memstore.errors import BackendClosed
 from langchain_memstore.models import Status
 from langchain_memstore.ops.base import Op, R
 
-RETRIES = 3  # how often an operation is sent again after its connection was lost
-PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits for a borrowed pool that is exhausted
+RETRIES = 3  # how often an operation is sent again, at the most, after its connection was lost
 
 
 class RemoteBackend(Backend):
@@ -111,44 +113,49 @@ class RedisBackend(RemoteBackend):
     @override
     def _call(self, op: Op[Any]) -> list[Any]:
         self._check_open()
-        request, commands = self._connections.thread_pool().request, commands_of(op)
-        losses, until = 0, time.monotonic() + PATIENCE
+        pool, commands = self._connections.thread_pool(), commands_of(op)
+        losses, until = 0, time.monotonic() + pool.limits.call
         while commands:
             try:
-                replies = request(commands)
-                if isinstance(replies[-1], NoScriptError):
-                    return request(with_source(op))
-                if was_not_queued(op, replies):
-                    return [b"OK", request(op.commands())]
-                return replies
+                replies = pool.request(commands, until)
             except LOST as error:
-                losses += not isinstance(error, MaxConnectionsError)
-                time.sleep(pause(error, losses, until))
+                losses += 1
+                if losses <= RETRIES or not isinstance(error, ConnectionCut):
+                    time.sleep(pause(error, losses, until))
+                    continue
+                replies = run_steps(insist(self._connections, commands, until))
+            if isinstance(replies[-1], NoScriptError):
+                return pool.request(with_source(op), until)
+            if was_not_queued(op, replies):
+                return [b"OK", pool.request(op.commands(), until)]
+            return replies
         return []
 
     @override
     async def _acall(self, op: Op[Any]) -> list[Any]:
         self._check_open()
         request, commands = self._connections.arequest, commands_of(op)
-        losses, until = 0, time.monotonic() + PATIENCE
+        losses, until = 0, time.monotonic() + (await self._connections.loop_connections()).limits.call
         while commands:
             try:
-                replies = await request(commands, alone=losses > 0)
-                if isinstance(replies[-1], NoScriptError):
-                    return await request(with_source(op))
-                if was_not_queued(op, replies):
-                    return [b"OK", await request(op.commands())]
-                return replies
+                replies = await request(commands, until, alone=losses > 0)
             except LOST as error:
-                losses += not isinstance(error, MaxConnectionsError)
-                await asyncio.sleep(pause(error, losses, until))
+                losses += 1
+                if losses <= RETRIES or not isinstance(error, ConnectionCut):
+                    await asyncio.sleep(pause(error, losses, until))
+                    continue
+                replies = await arun_steps(insist(self._connections, commands, until))
+            if isinstance(replies[-1], NoScriptError):
+                return await request(with_source(op), until)
+            if was_not_queued(op, replies):
+                return [b"OK", await request(op.commands(), until)]
+            return replies
         return []
 
 
 def pause(error: Exception, losses: int, until: float) -> float:
     """Return how many seconds to wait before an operation is sent again, or raise the error when that is in vain."""
-    if losses > RETRIES or time.monotonic() > until or isinstance(error, FINAL):
+    seconds = random.uniform(0.5, 1) * 0.01 * float(2**losses)
+    if losses > RETRIES or time.monotonic() + seconds > until or isinstance(error, FINAL):
         raise error
-    if isinstance(error, MaxConnectionsError):  # a borrowed pool that does not wait by itself
-        return 0.01
-    return random.uniform(0.5, 1) * 0.01 * float(2**losses)
+    return seconds

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import functools
 import math
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langchain_memstore.backends.redis.pool import LoopPool, prolong, timeout
+from langchain_memstore.backends.redis.limits import ConnectionCut
+from langchain_memstore.backends.redis.loop_pool import LoopPool, prolong, timeout
 from langchain_memstore.backends.redis.protocol import is_left_open, packed
 from langchain_memstore.ops.base import Command
 
@@ -29,6 +31,8 @@ class _Pending(NamedTuple):
     """Commands, packed."""
     replies: int
     """How many answers there are to be."""
+    until: float
+    """When to give up, by the monotonic clock."""
     answer: asyncio.Future[list[Any]]
 
 
@@ -49,33 +53,49 @@ class PipelineBatcher:
         self._is_open = False
         self._flushes: set[asyncio.Task[None]] = set()
 
-    async def request(self, commands: list[Command], alone: bool) -> list[Any]:
+    async def request(self, commands: list[Command], alone: bool, until: float) -> list[Any]:
         """Send commands, and return their answers: errors of the server among them.
 
         Args:
             commands: What to send, in this order and with nothing between.
             alone: Whether to send nothing else over the same connection at the same time.
+            until: When to give up, by the monotonic clock.
         """
         if not alone:
             loop = asyncio.get_running_loop()
             if self._is_open:
-                own = _Pending(packed(commands), len(commands), loop.create_future())
+                own = _Pending(packed(commands), len(commands), until, loop.create_future())
                 self._pending.append(own)
                 return await own.answer
             self._is_open = True
             loop.call_soon(self._close_round)
-        connection = await self._pool.acquire()
+        connection = await self._pool.acquire(until)
         healthy = False
         try:
-            async with timeout(self._pool.patience):
+            async with timeout(self._allowance(until)):
                 await connection.send_packed_command([packed(commands)])
                 replies = await _answers(connection, len(commands))
             healthy = not is_left_open(replies)
             return replies
-        except asyncio.TimeoutError as error:
+        except (asyncio.TimeoutError, RedisTimeoutError) as error:
+            await self._pool.drop_idle()  # what has dropped this connection may have dropped all
             raise _timed_out() from error
+        except (RedisConnectionError, OSError) as error:
+            raise ConnectionCut(str(error)) from error
         finally:
             await self._pool.release(connection, healthy)
+
+    async def aclose(self) -> None:
+        """Send no more: the event loop is about to end."""
+        flushes = list(self._flushes)
+        for flush in flushes:
+            flush.cancel()
+        await asyncio.gather(*flushes, return_exceptions=True)
+
+    def _allowance(self, until: float) -> float | None:
+        """Return how many seconds an answer may take; None: as long as it takes."""
+        answer = self._pool.limits.answer
+        return None if answer is None else max(0.0, min(answer, until - time.monotonic()))
 
     def _close_round(self) -> None:
         self._is_open = False
@@ -91,13 +111,13 @@ class PipelineBatcher:
 
     async def _flush(self, pending: deque[_Pending]) -> None:
         """Send what tasks wait for, over one connection, and hand out the answers as they come."""
-        connection = await self._pool.acquire()
+        connection = await self._pool.acquire(pending[0].until)
         healthy = False
         try:
             live = [each for each in pending if not each.answer.done()]  # some were cancelled meanwhile
             pending.clear()
             pending.extend(live)
-            loop, patience = asyncio.get_running_loop(), self._pool.patience
+            loop, patience = asyncio.get_running_loop(), self._allowance(live[0].until if live else math.inf)
             async with timeout(patience) as limit:
                 since = loop.time()
                 await connection.send_packed_command([b"".join([each.sent for each in live])])
@@ -113,6 +133,11 @@ class PipelineBatcher:
                     if is_left_open(replies):
                         raise RedisConnectionError("another command left the connection in a transaction")
             healthy = True
+        except (asyncio.TimeoutError, RedisTimeoutError) as error:
+            await self._pool.drop_idle()
+            raise _timed_out() from error
+        except (RedisConnectionError, OSError) as error:
+            raise ConnectionCut(str(error)) from error
         finally:
             await self._pool.release(connection, healthy)
 
@@ -121,8 +146,6 @@ class PipelineBatcher:
         self._flushes.discard(task)
         cancelled = RedisConnectionError("the task that sends for others was cancelled")
         error = cancelled if task.cancelled() else task.exception()
-        if isinstance(error, asyncio.TimeoutError):
-            error = _timed_out()
         for each in pending:
             if error is not None and not each.answer.done():
                 each.answer.set_exception(copy.copy(error))

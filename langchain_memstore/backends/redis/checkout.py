@@ -34,23 +34,24 @@ def connection_of(pool: Any) -> Any:
     watch, line = _known.get(pool) or _know(pool)
     if watch is not None:
         watch.look()
+    connection = None
     try:
         connection = pool.get_connection()
         if watch is not None and watch.is_stale(connection):
-            try:
-                connection.disconnect()
-                connection.connect()
-            except BaseException:
-                pool.release(connection)
-                raise
-    except FAILURES as error:
+            connection.disconnect()
+            connection.connect()
+        if line is not None:
+            line.has_connected = True
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            pool.release(connection)
+        if not isinstance(error, FAILURES):
+            raise
         _doubt(watch, error)
         if line is None or (told := line.explained(error, *_address(pool))) is None:
             raise
         raise told from error
-    if line is not None:
-        line.has_connected = True
-    return connection
 
 
 async def aconnection_of(pool: Any) -> Any:
@@ -58,23 +59,24 @@ async def aconnection_of(pool: Any) -> Any:
     watch, line = _known.get(pool) or _know(pool)
     if watch is not None:
         watch.look()
+    connection = None
     try:
         connection = await pool.get_connection()
         if watch is not None and watch.is_stale(connection):
-            try:
-                await connection.disconnect()
-                await connection.connect()
-            except BaseException:
-                await pool.release(connection)
-                raise
-    except FAILURES as error:
+            await connection.disconnect()
+            await connection.connect()
+        if line is not None:
+            line.has_connected = True
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            await pool.release(connection)
+        if not isinstance(error, FAILURES):
+            raise
         _doubt(watch, error)
         if line is None or (told := await line.aexplained(error, *_address(pool))) is None:
             raise
         raise told from error
-    if line is not None:
-        line.has_connected = True
-    return connection
 
 
 def _know(pool: Any) -> _Known:

@@ -6,40 +6,26 @@ import re
 import time
 import zlib
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from typing_extensions import override
 
-from langchain_memstore.backends.redis.backend import PATIENCE, RemoteBackend, pause
-from langchain_memstore.backends.redis.connections import Connections
-from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, is_for_now
+from langchain_memstore.backends.redis.backend import RETRIES, RemoteBackend, pause
+from langchain_memstore.backends.redis.errors import FOR_NOW, LOST, blame, is_for_now
+from langchain_memstore.backends.redis.limits import ConnectionCut, OperationCut, ScriptsCut
 from langchain_memstore.backends.redis.protocol import commands_of, was_not_queued, with_source
-from langchain_memstore.backends.redis.sentinel import Address
+from langchain_memstore.backends.redis.requests import Request, insist
+from langchain_memstore.backends.redis.sentinel import ANSWER_WITHIN, Address
 from langchain_memstore.backends.redis.topology import Cluster
 from langchain_memstore.backends.steps import Pause, Steps, arun_steps, run_steps
 from langchain_memstore.ops.base import Command, Op, ScanOp
 
 MOST_REDIRECTIONS = 16  # of one operation, one after the other
-
-
-class Request(NamedTuple):
-    """A step: commands that are sent over one connection to a node."""
-
-    connections: Connections
-    commands: list[Command]
-    alone: bool = False
-    """Whether nothing else is to go over the same connection at the same time."""
-
-    def run(self) -> list[Any]:
-        """Send them, and return the answers."""
-        return self.connections.thread_pool().request(self.commands)
-
-    async def arun(self) -> list[Any]:
-        """Send them; the async variant of `run`."""
-        return await self.connections.arequest(self.commands, self.alone)
 
 
 @dataclass
@@ -129,23 +115,31 @@ class ClusterBackend(RemoteBackend):
             units = [_Unit(_slot(op), commands)]
         else:
             units = [_Unit(key_slot(_bytes(command[1])), [command]) for command in commands]
-        losses, redirections, until = 0, 0, time.monotonic() + PATIENCE
+        losses, redirections, until = 0, 0, time.monotonic() + self._cluster.limits.call
         while unanswered := [unit for unit in units if unit.replies is None]:
             trouble: Exception | None = None
             redirected = False
             try:
                 if self._cluster.is_stale:
-                    yield from self._ask_for_slots()
+                    yield from self._ask_for_slots(until)
                 groups: dict[Address, list[_Unit]] = defaultdict(list)
                 for unit in unanswered:
                     groups[unit.asking or self._cluster.owner(unit.slot)].append(unit)
             except (*LOST, ClusterDownError) as error:
                 trouble, groups = error, {}
             for address, members in groups.items():
+                node, sent = self._cluster.node(address), _asked(members)
                 try:
-                    answers = yield Request(self._cluster.node(address), _asked(members), alone=losses > 0)
+                    try:
+                        answers = yield Request(node, sent, until, alone=losses > 0)
+                    except ConnectionCut:
+                        if losses < RETRIES:
+                            raise
+                        answers = yield from insist(node, sent, until)
+                except (OperationCut, ScriptsCut) as error:
+                    raise blame(error, address) from error.__cause__
                 except LOST as error:
-                    trouble = error
+                    trouble = blame(error, address)
                     for unit in members:
                         unit.asking = None
                     continue
@@ -153,14 +147,15 @@ class ClusterBackend(RemoteBackend):
                     length = len(unit.commands) + (unit.asking is not None)
                     replies, answers = answers[length - len(unit.commands) : length], answers[length:]
                     redirected |= self._take_in(unit, replies, op, address)
-                    if unit.replies is None:
-                        trouble = trouble or _refusal(replies)
+                    if unit.replies is None and trouble is None and (refusal := _refusal(replies)) is not None:
+                        trouble = blame(refusal, address)
             redirections += redirected
             if redirections > MOST_REDIRECTIONS:
                 raise ClusterDownError("the nodes of the cluster redirect to one another")
             if trouble is not None:
                 losses += 1
-                self._cluster.is_stale |= losses > 1  # a connection may be lost and its node be well
+                # a connection may be lost and its node be well
+                self._cluster.is_stale |= losses > 1 or isinstance(trouble, RedisTimeoutError)
                 yield Pause(pause(trouble, losses, until))
         return [reply for unit in units for reply in unit.replies or ()]
 
@@ -191,10 +186,10 @@ class ClusterBackend(RemoteBackend):
         begins anew, for only so does it see all that has been there all the while. Where a slot was being moved, it
         goes through the masters once more: a key may have gone from one that was not listed yet to one that was.
         """
-        losses, until = 0, time.monotonic() + PATIENCE
+        losses, until = 0, time.monotonic() + self._cluster.limits.call
         while True:
             try:
-                yield from self._ask_for_slots()
+                yield from self._ask_for_slots(until)
                 masters = self._cluster.masters
                 if not masters:
                     raise ClusterDownError("no node serves a slot")
@@ -203,10 +198,15 @@ class ClusterBackend(RemoteBackend):
                 if at.version != version:
                     at = ClusterCursor(version)
                 page = replace(cast("Any", op), cursor=at.cursor)
-                node = self._cluster.node(masters[at.master].address)
-                moves, *replies = yield Request(node, [("CLUSTER", "NODES"), *page.commands()])
+                address = masters[at.master].address
+                try:
+                    listing = [("CLUSTER", "NODES"), *page.commands()]
+                    moves, *replies = yield Request(self._cluster.node(address), listing, until)
+                except LOST as error:
+                    blame(error, address)
+                    raise
                 if (refusal := _refusal(replies)) is not None:
-                    raise refusal
+                    raise blame(refusal, address)
             except (*LOST, *FOR_NOW) as error:
                 losses += 1
                 yield Pause(pause(error, losses, until))
@@ -219,27 +219,36 @@ class ClusterBackend(RemoteBackend):
 
     def _ask_all(self, op: Op[Any]) -> Steps[list[Any]]:
         """Send an operation to every master, and return the answers of all."""
-        losses, until = 0, time.monotonic() + PATIENCE
+        losses, until = 0, time.monotonic() + self._cluster.limits.call
         while True:
             try:
-                yield from self._ask_for_slots()
+                yield from self._ask_for_slots(until)
                 replies: list[Any] = []
                 for master in self._cluster.masters:
-                    replies += yield Request(self._cluster.node(master.address), op.commands())
+                    try:
+                        replies += yield Request(self._cluster.node(master.address), op.commands(), until)
+                    except LOST as error:
+                        blame(error, master.address)
+                        raise
                 return replies
             except (*LOST, ClusterDownError) as error:
                 losses += 1
                 yield Pause(pause(error, losses, until))
 
-    def _ask_for_slots(self) -> Steps[None]:
-        """Ask the nodes, until one answers, which of them serve what."""
+    def _ask_for_slots(self, until: float) -> Steps[None]:
+        """Ask the nodes, until one answers, which of them serve what; one that hangs is given a second, and asked last
+        from then on.
+        """
         trouble: Exception = ClusterDownError("the cluster has no nodes")
         for address in self._cluster.candidates():
+            within = min(until, time.monotonic() + ANSWER_WITHIN)
             try:
-                (reply,) = yield Request(self._cluster.node(address), [("CLUSTER", "SLOTS")])
+                (reply,) = yield Request(self._cluster.node(address), [("CLUSTER", "SLOTS")], within)
             except LOST as error:
+                self._cluster.failed[address] = time.monotonic()
                 trouble = error
                 continue
+            self._cluster.failed.pop(address, None)
             if not isinstance(reply, ResponseError):
                 self._cluster.learn(reply, address)
                 return
@@ -247,10 +256,22 @@ class ClusterBackend(RemoteBackend):
         raise trouble
 
 
+def nodes_of(cluster: Cluster, op: Op[Any]) -> tuple[Address, ...]:
+    """Return the nodes that have the keys of an operation, as far as that is known; nothing is asked."""
+    if op.scans or op.everywhere:
+        return tuple([master.address for master in cluster.masters])
+    is_one = op.script is not None or op.atomic
+    slots = {_slot(op)} if is_one else {key_slot(_bytes(command[1])) for command in op.commands()}
+    addresses = set[Address]()
+    for slot in slots:
+        with suppress(ClusterDownError):
+            addresses.add(cluster.owner(slot))
+    return tuple(addresses)
+
+
 def _slot(op: Op[Any]) -> int:
     """Return the slot of an operation whose keys are in one: that of its first; any, where it has no keys."""
-    key = op.arguments()[1] if op.script is not None else (*op.commands()[0], "")[1]
-    return int(key_slot(_bytes(key)))
+    return int(key_slot(_bytes(op.first_key)))
 
 
 def _bytes(key: str | bytes | int) -> bytes:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Hashable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import redis
@@ -15,7 +16,9 @@ import redis.asyncio
 from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.redis.batching import PipelineBatcher
-from langchain_memstore.backends.redis.pool import LoopPool, ThreadPool
+from langchain_memstore.backends.redis.loop_pool import LoopPool
+from langchain_memstore.backends.redis.pool import ThreadPool
+from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.urls import (
     SENTINEL_SCHEMES,
     MakePool,
@@ -46,6 +49,8 @@ class Shared(ABC):
         self.has_connected = False
         """Whether an operation went over these connections."""
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
+        self.controllers: dict[Hashable, Any] = {}
+        """What stands in for the server in an outage, by the options of the stores; see `backends.factory`."""
 
     @property
     def home(self) -> Shared:
@@ -71,6 +76,14 @@ class Shared(ABC):
             if self._key is not None and _shared.get(self._key) is self:
                 del _shared[self._key]
             return True
+
+    @abstractmethod
+    def end_waits(self, address: Address | None = None) -> None:
+        """Have those raise at once who wait for a connection: an outage has begun. From any thread.
+
+        Args:
+            address: Of which node of a Cluster; None: of all.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -111,13 +124,14 @@ class LoopConnections:
 
     def __init__(self, pool: Any, owner: object, is_own: bool) -> None:
         self._pool = LoopPool(pool, is_own)
+        self.limits = self._pool.limits
         self.batcher = PipelineBatcher(self._pool)
         self.abandoned = False
         self._owner = weakref.ref(owner)
+        self._loop = asyncio.get_running_loop()
 
     async def open(self) -> None:
         """Have them closed with the running event loop, and close those of the loop that nobody uses any more."""
-        self._loop = asyncio.get_running_loop()
         self._closer = self._close_with_loop()
         await anext(self._closer)
         _open.add(self)
@@ -126,6 +140,11 @@ class LoopConnections:
                 _open.discard(other)
             elif other._loop is self._loop and (other.abandoned or other._owner() is None) and other in _open:
                 await other.aclose()
+
+    def end_waits(self) -> None:
+        """Have those raise at once who wait for a connection; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            self._loop.call_soon_threadsafe(self._pool.end_waits)
 
     async def aclose(self) -> None:
         """Close them, in their event loop."""
@@ -137,6 +156,7 @@ class LoopConnections:
             yield
         finally:
             _open.discard(self)
+            await self.batcher.aclose()
             await self._pool.aclose()
 
 
@@ -156,6 +176,8 @@ class Connections(Shared):
         self._make_pool = make_pool
         self._lock = threading.Lock()
         self._pool: ThreadPool | None = None
+        self.borrowed: weakref.WeakSet[Borrowed] = weakref.WeakSet()
+        """The clients to which these connections are the twins."""
         self._loops: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, LoopConnections] = (
             weakref.WeakValueDictionary()
         )
@@ -177,14 +199,24 @@ class Connections(Shared):
         make = sentinel_pools if url.startswith(SENTINEL_SCHEMES) else url_pools
         return find_shared(key, lambda: cls(make(url, settings), key))
 
-    async def arequest(self, commands: list[Command], alone: bool = False) -> list[Any]:
+    async def arequest(self, commands: list[Command], until: float, alone: bool = False) -> list[Any]:
         """Send commands over one connection of the running event loop's, and return their answers.
 
         Args:
             commands: What to send.
+            until: When to give up, by the monotonic clock.
             alone: Whether they have to have the connection for themselves.
         """
-        return await (await self._loop_connections()).batcher.request(commands, alone)
+        return await (await self.loop_connections()).batcher.request(commands, alone, until)
+
+    @override
+    def end_waits(self, address: Address | None = None) -> None:
+        if self._pool is not None:
+            self._pool.end_waits()
+        for connections in list(self._loops.values()):
+            connections.end_waits()
+        for borrowed in list(self.borrowed):
+            borrowed.end_own_waits()
 
     def thread_pool(self) -> ThreadPool:
         """Return the pool for threads."""
@@ -194,7 +226,7 @@ class Connections(Shared):
                     self._pool = ThreadPool(self._make_pool(False), is_own=True)
         return self._pool
 
-    async def _loop_connections(self) -> LoopConnections:
+    async def loop_connections(self) -> LoopConnections:
         """Return the connections of the running event loop."""
         loop = asyncio.get_running_loop()
         connections = self._loops.get(loop)
@@ -241,14 +273,13 @@ class Borrowed(Connections):
             raise ValueError(f"async_client must be a redis.asyncio.Redis, not {type(async_client)}")
         self._clients = client, async_client  # which close their connections when they are no more
         self._lent = ThreadPool(client.connection_pool, is_own=False) if client else None
-        self._lent_async = (
-            LoopConnections(async_client.connection_pool, self, is_own=False) if async_client is not None else None
-        )
+        self._lent_async: LoopConnections | None = None
         self._lent_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         lent: Any = client if client is not None else async_client
         like_lent = functools.partial(pool_like, weakref.ref(lent.connection_pool))
         with _twins_lock:
             self._twin = _twins.setdefault(lent.connection_pool, Connections(like_lent))
+            self._twin.borrowed.add(self)
 
     @property
     @override
@@ -260,11 +291,19 @@ class Borrowed(Connections):
         return self._lent or self._twin.thread_pool()
 
     @override
-    async def _loop_connections(self) -> LoopConnections:
-        if self._lent_async is not None:
+    async def loop_connections(self) -> LoopConnections:
+        if (client := self._clients[1]) is not None:
             loop = asyncio.get_running_loop()
             if self._lent_loop is None:
                 self._lent_loop = weakref.ref(loop)
-            if self._lent_loop() is loop:
+                self._lent_async = LoopConnections(client.connection_pool, self, is_own=False)
+            if self._lent_async is not None and self._lent_loop() is loop:
                 return self._lent_async
-        return await self._twin._loop_connections()
+        return await self._twin.loop_connections()
+
+    def end_own_waits(self) -> None:
+        """Have those raise at once who wait for a connection of the clients that were lent."""
+        if self._lent is not None:
+            self._lent.end_waits()
+        if self._lent_async is not None:
+            self._lent_async.end_waits()

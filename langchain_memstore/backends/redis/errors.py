@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from redis.exceptions import (
     AskError,
@@ -20,13 +20,16 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langchain_memstore.backends.redis.limits import OperationCut, ScriptsCut, WaitEnded
 from langchain_memstore.backends.redis.tls import TlsFailed
 from langchain_memstore.errors import BackendDenied, BackendError, BackendFull, BackendUnavailable
 from langchain_memstore.ops.base import Op
 
+E = TypeVar("E", bound=Exception)
+
 LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 REFUSED_LOGIN = (AuthenticationError, AuthorizationError)
-FINAL = (*REFUSED_LOGIN, TlsFailed)  # of those that are no loss of a connection, and not sent again
+FINAL = (*REFUSED_LOGIN, TlsFailed, WaitEnded)  # of those that are no loss of a connection, and not sent again
 FOR_NOW = (ClusterDownError, TryAgainError)  # a cluster's answers that a while may change
 _UNABLE = (ReadOnlyError, *FOR_NOW)
 _ON_ITS_WAY = "access a non local key"  # a script, in a slot that is moved, looks for a key that it has just deleted
@@ -75,9 +78,15 @@ def _line_of(error: Exception, op: Op[Any]) -> str:
     return op.script.source.decode().splitlines()[int(line[1]) - 1] if line and op.script is not None else ""
 
 
-def is_for_now(error: ResponseError) -> bool:
+def is_for_now(error: Exception) -> bool:
     """Tell whether a node of a cluster cannot serve now what it, or another, will later."""
     return isinstance(error, FOR_NOW) or _ON_ITS_WAY in str(error)
+
+
+def blame(error: E, node: tuple[str, int]) -> E:
+    """Note which node of a Cluster an error came from."""
+    error.node = node  # type: ignore[attr-defined]
+    return error
 
 
 def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendError:
@@ -88,7 +97,18 @@ def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendErro
         op: The operation.
         has_connected: Whether an operation went over these connections before; TLS was right then.
     """
-    where = "Redis" if op.subject is None else f"Redis, for {op.subject}"
+    node = getattr(error, "node", None)
+    raised = _translated(error, op, has_connected, "" if node is None else " (node {}:{})".format(*node))
+    raised.node = node
+    if is_for_now(error) and (node is None or not isinstance(error, ClusterDownError)):
+        raised.scope = "operation"  # a slot is on its way, or nobody serves it: other slots are well
+    elif isinstance(error, (*REFUSED_LOGIN, TlsFailed)) or str(error).startswith("DENIED"):
+        raised.scope = "node"
+    return raised
+
+
+def _translated(error: Exception, op: Op[Any], has_connected: bool, node: str) -> BackendError:
+    where = f"Redis{node}" if op.subject is None else f"Redis{node}, for {op.subject}"
     if isinstance(error, REFUSED_LOGIN):
         return BackendDenied(f"{where}: the login was refused: {error}")
     if isinstance(error, TlsFailed):
@@ -98,6 +118,10 @@ def translate(error: Exception, op: Op[Any], has_connected: bool) -> BackendErro
             f"{where}: cannot be reached: TLS fails that worked before; a certificate may have expired or been "
             f"replaced: {error}"
         )
+    if isinstance(error, ScriptsCut):
+        return BackendDenied(f"{where}: {error}")
+    if isinstance(error, OperationCut):
+        return BackendError(f"{where}: {error}")
     if isinstance(error, LOST):
         return BackendUnavailable(f"{where}: cannot be reached: {error}")
     text = _text(error)

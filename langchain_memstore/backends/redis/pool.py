@@ -1,51 +1,83 @@
-"""The connection pools of threads and of event loops, which keep idle connections at hand."""
+"""The connection pool of threads, which keeps idle connections at hand."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
-import threading
+import time
 import weakref
 from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from redis.asyncio.connection import BlockingConnectionPool as AsyncBlockingConnectionPool
 from redis.connection import BlockingConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import MaxConnectionsError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langchain_memstore.backends.redis.checkout import aconnection_of, connection_of
-from langchain_memstore.backends.redis.protocol import is_left_open, packed
+from langchain_memstore.backends.redis.checkout import connection_of
+from langchain_memstore.backends.redis.limits import (
+    IDLE,
+    PONG_WITHIN,
+    POOL_LOOKS,
+    ConnectionCut,
+    TimeLimits,
+    busy,
+    ended,
+    is_marked,
+)
+from langchain_memstore.backends.redis.protocol import PING, is_left_open, packed
 from langchain_memstore.ops.base import Command
 
-# `asyncio.timeout`, or what stands for it in older Pythons, where redis-py brings it.
-if sys.version_info >= (3, 11, 3):
-    from asyncio import Timeout, timeout
-
-    def prolong(limit: Timeout, until: float) -> None:
-        """Let a time limit end later, by the event loop's clock."""
-        limit.reschedule(until)
-
-else:
-    from async_timeout import Timeout, timeout  # type: ignore[import-not-found,no-redef,unused-ignore]
-
-    def prolong(limit: Timeout, until: float) -> None:
-        """Let a time limit end later, by the event loop's clock."""
-        limit.update(until)  # type: ignore[attr-defined,unused-ignore]
-
-
-__all__ = ["LoopPool", "ThreadPool", "prolong", "timeout"]
-
 _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+
+
+class _Slot:
+    """The right to use one connection, for as long as somebody holds it."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Slots:
+    """Counts the slots that somebody holds: one is free again when nobody holds it any more, however that has come.
+
+    Args:
+        most: The most slots.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held: dict[int, tuple[object, object]] = {}
+        self._freed: SimpleQueue[object] = SimpleQueue()
+        """Wakes those who wait."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self) -> _Slot | None:
+        """Return a slot; None where none is free."""
+        slot, held = _Slot(), self._held
+        for number in range(self.most):
+            if number not in held:
+                # What is called when the slot is gone is no Python, in which an interrupt could strike.
+                mine = weakref.ref(slot, partial(held.pop, number)), weakref.ref(slot, self._freed.put)
+                if held.setdefault(number, mine) is mine:
+                    with suppress(Empty):
+                        self._freed.get_nowait()
+                    return slot
+        return None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a slot may be free, at the most for so long."""
+        with suppress(Empty):
+            self._freed.get(timeout=seconds)
 
 
 class ThreadPool:
     """Lends the connections of a redis-py pool to threads.
 
-    The connections of a pool that nobody else uses stay here, idle, when they are released. To give one back to
-    redis-py and to take it again takes a tenth of the time of an append.
+    The connections of a pool that nobody else uses are made and kept here: to give one back to redis-py and to take it
+    again takes a tenth of the time of an append.
 
     Args:
         pool: redis-py's pool.
@@ -55,178 +87,164 @@ class ThreadPool:
     def __init__(self, pool: Any, is_own: bool) -> None:
         self._pool = pool
         self._keeps_idle = is_own and type(pool) is BlockingConnectionPool
+        self.limits = TimeLimits(pool.connection_kwargs)
         self._start()
         _pools.add(self)
 
     def _start(self) -> None:
-        self._idle: list[Any] = []
-        self._semaphore = threading.Semaphore(self._pool.max_connections)
+        self._idle: list[tuple[Any, float]] = []
+        """Connections, and when they were used last."""
+        self._used: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        """When the connections of somebody else's pool were used last."""
+        self._outages = 0
+        self._generation = 0
+        """How often the pool was closed."""
+        self._slots = _Slots(self._pool.max_connections)
 
-    def request(self, commands: list[Command]) -> list[Any]:
-        """Send commands over one connection, and return their answers: errors of the server among them."""
-        connection = self.acquire()
-        healthy = False
+    def request(self, commands: list[Command], until: float) -> list[Any]:
+        """Send commands over one connection, and return their answers: errors of the server among them.
+
+        Args:
+            commands: What to send.
+            until: When to give up, by the monotonic clock.
+        """
+        slot = connection = None
+        is_healthy, generation = False, self._generation
         try:
+            slot = self._slot(until)
+            connection = self._connection(until)
             connection.send_packed_command([packed(commands)])
+            if not self.limits.allow_whole(until) and not connection.can_read(max(0.0, until - time.monotonic())):
+                raise RedisTimeoutError("Timeout reading from server")
             replies: list[Any] = []
             for _ in commands:
                 try:
                     replies.append(connection.read_response(disable_decoding=True))
                 except ResponseError as error:
                     replies.append(error)
-            healthy = not is_left_open(replies)
+            is_healthy = not is_left_open(replies)
             return replies
-        finally:
-            self.release(connection, healthy)
-
-    def acquire(self) -> Any:
-        """Return a connection, which is to be released; of a pool of our own, wait for one."""
-        if not self._keeps_idle:
-            return connection_of(self._pool)
-        self._semaphore.acquire()
-        try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return self._pool.get_connection()
-            if _is_healthy(connection):
-                return connection
-            self._drop(connection)
-            return self._pool.get_connection()
-        except BaseException:
-            self._semaphore.release()
+        except RedisTimeoutError:
+            if connection is not None:
+                self.drop_idle()  # what has dropped this connection may have dropped all
             raise
-
-    def release(self, connection: Any, healthy: bool) -> None:
-        """Give a connection back.
-
-        Args:
-            connection: What `acquire` returned.
-            healthy: Whether it may be used again; else an answer may still be under way.
-        """
-        try:
-            if not healthy:
-                self._drop(connection)
-            elif self._keeps_idle and not _is_marked(connection):
-                self._idle.append(connection)
-            else:
-                self._pool.release(connection)
+        except (RedisConnectionError, OSError) as error:
+            if connection is None:
+                raise
+            raise ConnectionCut(str(error)) from error
         finally:
-            if self._keeps_idle:
-                self._semaphore.release()
+            if connection is not None:
+                self._give_back(connection, is_healthy and generation == self._generation)
+            del slot, connection  # which a traceback may outlive
 
-    def close(self) -> None:
-        """Close all connections."""
+    def end_waits(self) -> None:
+        """Have those raise at once who wait for a connection: an outage has begun."""
+        self._outages += 1
+
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses."""
         with suppress(IndexError):
             while True:
-                self._pool.release(self._idle.pop())
+                self._idle.pop()[0].disconnect()
+        if not self._keeps_idle:
+            self._pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Close all connections; those in use, when they are given back."""
+        self._generation += 1
+        self.drop_idle()
         self._pool.disconnect()
 
-    def _drop(self, connection: Any) -> None:
-        connection.disconnect()
-        self._pool.release(connection)
+    def _slot(self, until: float) -> _Slot:
+        """Wait until fewer connections are in use than may be."""
+        outages = self._outages
+        while (slot := self._slots.take()) is None:
+            remaining = until - time.monotonic()
+            if self._outages != outages:
+                raise ended()
+            if remaining <= 0:
+                raise busy(self._slots.most)
+            self._slots.wait(min(remaining, POOL_LOOKS))
+        return slot
 
+    def _connection(self, until: float) -> Any:
+        """Take an idle connection that is healthy, or make one."""
+        if not self._keeps_idle:
+            return self._lent(until)
+        while True:
+            try:
+                connection, used = self._idle.pop()
+            except IndexError:
+                return self._connect(until)
+            if self._is_healthy(connection, used, until):
+                return connection
 
-class LoopPool:
-    """Lends the connections of a redis-py pool to the tasks of one event loop.
-
-    The connections of a pool that nobody else uses stay here, idle, when they are released, and leave it to their user
-    to bound the time of each request: redis-py takes a timer for each thing sent and each answer.
-
-    Args:
-        pool: redis-py's pool.
-        is_own: Whether nobody else uses it.
-    """
-
-    def __init__(self, pool: Any, is_own: bool) -> None:
-        self._pool = pool
-        self._keeps_idle = is_own and type(pool) is AsyncBlockingConnectionPool
-        self._idle: list[Any] = []
-        self.patience: float | None = pool.connection_kwargs.get("socket_timeout")
-        """How long a request may take, in seconds; None: as long as it takes."""
-        if self._keeps_idle:
-            pool.connection_kwargs.update(socket_timeout=None, redis_connect_func=self._log_in)
-        self._semaphore = asyncio.Semaphore(pool.max_connections)
-        # redis-py's plain pool does not wait for a free connection. Its waiting pool wakes one task, and forgets the
-        # others when that one is cancelled just then, which `asyncio.Condition` mends in Python 3.13
-        # (https://github.com/python/cpython/issues/112202).
-
-    async def _log_in(self, connection: Any) -> None:
+    def _lent(self, until: float) -> Any:
+        """Take a connection from a pool that others use too."""
+        outages = self._outages
+        connection = None
         try:
-            async with timeout(self.patience):
-                await connection.on_connect()
-        except asyncio.TimeoutError:
-            raise RedisTimeoutError("Timeout logging in to server") from None
-
-    async def acquire(self) -> Any:
-        """Wait for a connection, and return it; it is to be released."""
-        await self._semaphore.acquire()
-        try:
-            if not self._keeps_idle:
-                return await aconnection_of(self._pool)
-            if self._idle:
-                connection, healthy = self._idle.pop(), False
+            while connection is None:
                 try:
-                    healthy = await _ais_healthy(connection)
-                finally:
-                    if not healthy:
-                        await self._drop(connection)
-                if healthy:
-                    return connection
-            return await self._pool.get_connection()
+                    connection = connection_of(self._pool)
+                except MaxConnectionsError:
+                    if self._outages != outages:
+                        raise ended() from None
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
+            if not self._is_healthy(connection, self._used.get(connection, 0.0), until):
+                connection.connect()
+            return connection
         except BaseException:
-            self._semaphore.release()
+            if connection is not None:
+                self._pool.release(connection)
             raise
 
-    async def release(self, connection: Any, healthy: bool) -> None:
-        """Give a connection back.
+    def _connect(self, until: float) -> Any:
+        options = self._pool.connection_kwargs
+        if not self.limits.allow_whole(until):
+            options = {**options, **self.limits.within(until)}
+        connection = self._pool.connection_class(**options)
+        connection.connect()
+        return connection
 
-        Args:
-            connection: What `acquire` returned.
-            healthy: Whether it may be used again; else an answer may still be under way.
+    def _is_healthy(self, connection: Any, used: float, until: float) -> bool:
+        """Tell whether a connection can be used; one that cannot is closed.
+
+        One that has idled for long is tried: a NAT or a load balancer may have dropped it, which nobody is told.
         """
+        is_healthy = False
         try:
-            if not healthy:
-                await self._drop(connection)
-            elif self._keeps_idle and not _is_marked(connection):
-                self._idle.append(connection)
-            else:
-                await self._pool.release(connection)
+            if not connection.can_read(0):  # else it is closed, or there is something to be read
+                is_healthy = time.monotonic() - used < IDLE
+                if not is_healthy:
+                    connection.send_packed_command([PING], check_health=False)
+                    is_healthy = connection.can_read(max(0.0, min(PONG_WITHIN, until - time.monotonic())))
+                    if is_healthy:
+                        connection.read_response(disable_decoding=True)
+                    else:
+                        self.drop_idle()
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            is_healthy = False
         finally:
-            self._semaphore.release()
+            if not is_healthy:
+                connection.disconnect()
+        return is_healthy
 
-    async def aclose(self) -> None:
-        """Close all connections, in their event loop."""
-        while self._idle:
-            await self._pool.release(self._idle.pop())
-        await self._pool.disconnect()
-
-    async def _drop(self, connection: Any) -> None:
-        await connection.disconnect(nowait=True)
-        await self._pool.release(connection)
-
-
-def _is_marked(connection: Any) -> bool:
-    """Tell whether a connection is to be made anew, as a server asks that moves; redis-py 6 does not know of that."""
-    return bool(getattr(connection, "should_reconnect", bool)())
-
-
-def _is_healthy(connection: Any) -> bool:
-    """Tell whether a connection that has been idle is open still, with nothing to be read."""
-    try:
-        return not connection.can_read()
-    except (RedisConnectionError, OSError):
-        return False
-
-
-async def _ais_healthy(connection: Any) -> bool:
-    """Tell whether a connection that has been idle is open still; the async variant of `_is_healthy`."""
-    try:
-        return not await (
-            connection.can_read() if hasattr(connection, "can_read") else connection.can_read_destructive()
-        )
-    except (RedisConnectionError, OSError):
-        return False
+    def _give_back(self, connection: Any, is_healthy: bool) -> None:
+        """Keep a connection for the next request, or close it."""
+        if not self._keeps_idle:
+            try:
+                self._used[connection] = time.monotonic()
+                if not is_healthy:
+                    connection.disconnect()
+            finally:
+                self._pool.release(connection)
+        elif is_healthy and not is_marked(connection) and connection.socket_timeout == self.limits.answer:
+            self._idle.append((connection, time.monotonic()))
+        else:
+            connection.disconnect()
 
 
 if hasattr(os, "register_at_fork"):  # the connections are the parent's

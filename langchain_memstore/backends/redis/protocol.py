@@ -10,6 +10,8 @@ from redis.exceptions import ExecAbortError, OutOfMemoryError, ResponseError
 from langchain_memstore.backends.redis.errors import raise_refusal
 from langchain_memstore.ops.base import Command, Op, R
 
+PING = pack_command(("PING",))
+
 
 def packed(commands: list[Command]) -> bytes:
     """Return commands as they are sent."""

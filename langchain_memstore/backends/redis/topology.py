@@ -13,6 +13,7 @@ from redis.exceptions import ClusterDownError
 from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.redis.connections import Connections, Shared, find_shared
+from langchain_memstore.backends.redis.limits import TimeLimits
 from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.url_options import read_options
 from langchain_memstore.backends.redis.urls import (
@@ -60,8 +61,11 @@ class Cluster(Shared):
         self._seeds = seeds
         self._connect = connect
         self._remap = remap
+        self.limits = TimeLimits(connect(seeds[0])(False).connection_kwargs)
         self._lock = threading.Lock()
         self._connections: dict[Address, Connections] = {}
+        self.failed: dict[Address, float] = {}
+        """When nodes that were asked for the slots did not answer, by the monotonic clock."""
         self._slots: list[tuple[int, int, Address]] = []
         self._moved: dict[int, Address] = {}
         self._others: list[Address] = []
@@ -128,8 +132,9 @@ class Cluster(Shared):
         return slots[at][2]
 
     def candidates(self) -> list[Address]:
-        """Return the nodes that may be asked for the slots."""
-        return list(dict.fromkeys([*(node.address for node in self.masters), *self._others, *self._seeds]))
+        """Return the nodes that may be asked for the slots, those last that lately did not answer."""
+        nodes = dict.fromkeys([*(node.address for node in self.masters), *self._others, *self._seeds])
+        return sorted(nodes, key=lambda node: self.failed.get(node, 0.0))
 
     def learn(self, reply: list[Any], asked: Address) -> None:
         """Take in what CLUSTER SLOTS says.
@@ -163,6 +168,12 @@ class Cluster(Shared):
         """Return the address at which to reach a node that is announced by another."""
         address = (host if host not in ("", "?") else asked[0], port)
         return self._remap(address) if self._remap else address
+
+    @override
+    def end_waits(self, address: Address | None = None) -> None:
+        for node, connections in list(self._connections.items()):
+            if address in (None, node):
+                connections.end_waits()
 
     @override
     def close(self) -> None:

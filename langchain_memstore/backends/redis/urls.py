@@ -30,7 +30,6 @@ SERVER_SCHEMES = ("redis://", "rediss://", "unix://")
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 CLUSTER_SCHEMES = ("redis+cluster://", "rediss+cluster://")
 SCHEMES = (*SERVER_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES)
-HEALTH_CHECK_INTERVAL = 30  # seconds that a connection may idle before it is tried before use
 _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (
@@ -209,7 +208,7 @@ def _server_pools(settings: dict[str, Any], is_tls: bool) -> MakePool:
 
     def make(asynchronous: bool) -> Any:
         variant = aio if asynchronous else sync
-        options = {"health_check_interval": HEALTH_CHECK_INTERVAL, **_patient(asynchronous), **reached}
+        options = {**_patient(asynchronous), **reached}
         if "path" in options:
             return variant.BlockingConnectionPool(connection_class=variant.UnixDomainSocketConnection, **options)
         kind = OWN_CONNECTIONS[is_tls][asynchronous]
@@ -255,7 +254,7 @@ def _sentinel_pool(
         for host, port in hosts
     ]
     reached, line = _parted({name: value for name, value in settings.items() if name not in ("host", "port")}, is_tls)
-    options = {"health_check_interval": HEALTH_CHECK_INTERVAL, **patient, **reached}
+    options = {**patient, **reached}
     return (AsyncSentinelPool if asynchronous else SentinelPool)(service, clients, is_tls, line=line, **options)
 
 
