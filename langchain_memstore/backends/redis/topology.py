@@ -14,17 +14,10 @@ from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.redis.connections import Connections, Shared, find_shared
 from langchain_memstore.backends.redis.limits import TimeLimits
+from langchain_memstore.backends.redis.pool_makers import MakePool, common_settings, node_pools, url_pools
 from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.url_options import read_options
-from langchain_memstore.backends.redis.urls import (
-    MakePool,
-    common_settings,
-    node_pools,
-    parse_hosts,
-    settings_of,
-    shared_key,
-    url_pools,
-)
+from langchain_memstore.backends.redis.urls import parse_hosts, settings_of, shared_key
 from langchain_memstore.options import ConnectionOptions
 
 _borrowed: weakref.WeakKeyDictionary[Any, Cluster] = weakref.WeakKeyDictionary()
