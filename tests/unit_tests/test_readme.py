@@ -32,6 +32,7 @@ _REDIS = vars(LayerPolicy()) | {
     "max_connections": 20,
     "socket_timeout": 5.0,
     "socket_connect_timeout": 5.0,
+    "credential_provider": None,
 }
 assert ConnectionOptions.__annotations__.keys() < _REDIS.keys()
 
