@@ -13,7 +13,7 @@
     └── BackendError                              the store answered with an error
         ├── BackendUnavailable                    the store could not be reached, or cannot serve now
         ├── BackendFull                           the store takes no writes: out of memory, or its disk fails
-        ├── BackendDenied                         the store refuses the login, or a command
+        ├── BackendDenied                         the store refuses the login, a command, or TLS as it is configured
         └── BackendClosed                         the store was closed before the call
 
 Arguments that no store could accept (an empty session id, a bound of zero, an unknown URL scheme) raise ValueError.
@@ -86,7 +86,9 @@ class BackendFull(BackendError):
 
 
 class BackendDenied(BackendError):
-    """The store refuses the login, or does not have, or does not let the user call, a command that is needed."""
+    """The store refuses the login, does not have, or does not let the user call, a command that is needed, or cannot be
+    reached with TLS as it is configured.
+    """
 
 
 class BackendClosed(BackendError):

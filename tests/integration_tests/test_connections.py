@@ -20,6 +20,8 @@ from redis.credentials import CredentialProvider
 from langchain_memstore import BackendClosed, BackendError, BackendUnavailable, Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.redis.backend import RedisBackend
 from langchain_memstore.backends.redis.connections import Connections
+from langchain_memstore.backends.redis.pool_makers import url_pools
+from langchain_memstore.backends.redis.urls import settings_of
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.reading import Read
 from langchain_memstore.ops.session import RegisterTurn
@@ -127,19 +129,22 @@ async def test_a_provider_gives_the_login_of_each_connection(
 
 async def test_keepalive_finds_dead_connections(server: Server, variant: str) -> None:
     for query, expected in (("", [1, 60, 10, 3]), ("?socket_keepalive=no", [0])):
-        async with Memstore.from_url(server.url + query, fallback=False) as store:
-            await acall(variant, store.history("session").register_turn)
-            connections = store._backend._connections
-            if variant == "sync":
-                line = connections.thread_pool()._idle[0][0]._sock
-            else:
-                pool = (await connections.loop_connections())._pool
-                line = pool._idle[0][0]._writer.get_extra_info("socket")
-            options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
-            names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
-            options += [(socket.IPPROTO_TCP, getattr(socket, name)) for name in names if hasattr(socket, name)]
-            found = [line.getsockopt(*option) for option in options]
-            assert found[: len(expected)] == expected[: len(found)]
+        connection = url_pools(server.url + query, settings_of({}))(variant == "async").make_connection()
+        if variant == "sync":
+            connection.connect()
+            line = connection._sock
+        else:
+            await connection.connect()
+            line = connection._writer.get_extra_info("socket")
+        options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+        names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+        options += [(socket.IPPROTO_TCP, getattr(socket, name)) for name in names if hasattr(socket, name)]
+        found = [line.getsockopt(*option) for option in options]
+        assert found[: len(expected)] == expected[: len(found)]
+        if variant == "sync":
+            connection.disconnect()
+        else:
+            await connection.disconnect()
 
 
 async def test_a_unix_socket(server: Server) -> None:

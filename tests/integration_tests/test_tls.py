@@ -243,7 +243,7 @@ async def test_a_sentinel_client_over_tls_serves_both_variants(tls: Tls, tls_sen
     client = sentinel.master_for("service", **options)
     async with Memstore.from_client(*([client] if lent == "sync" else [None, client]), fallback=False) as store:
         await use_both(store)
-    for each in (client, sentinel):
+    for each in (client, *sentinel.sentinels):
         await each.aclose() if lent == "async" else each.close()
 
 

@@ -21,6 +21,7 @@ from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableCo
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.stores import BaseStore
 from pydantic import BaseModel
+from redis.credentials import UsernamePasswordCredentialProvider
 from typing_extensions import assert_type
 
 from langchain_memstore import (
@@ -102,8 +103,10 @@ Memstore.from_url(
     max_connections=5,
     socket_timeout=1.5,
     socket_connect_timeout=None,
+    credential_provider=UsernamePasswordCredentialProvider("user", "password"),
 )
 Memstore.from_url("memory://", summary_role="robot")  # type: ignore[arg-type]
+Memstore.from_url("redis://host", credential_provider="password")  # type: ignore[arg-type]
 Memstore.from_url("memory://", max_message=50)  # type: ignore[call-arg]
 assert_type(Memstore.from_env(), Memstore)
 Memstore.from_env(max_messages=20, max_connections=5)

@@ -10,7 +10,8 @@ from redis.credentials import CredentialProvider, UsernamePasswordCredentialProv
 
 from langchain_memstore import Memstore, RedisChatMessageHistory
 from langchain_memstore.backends.redis.connections import Connections
-from langchain_memstore.backends.redis.urls import sentinel_pools, settings_of, url_pools
+from langchain_memstore.backends.redis.pool_makers import sentinel_pools, url_pools
+from langchain_memstore.backends.redis.urls import settings_of
 
 PLACES = {
     "server": "{scheme}://user:hunter2@host/0?{query}",

@@ -18,16 +18,9 @@ from typing_extensions import Unpack, override
 from langchain_memstore.backends.redis.batching import PipelineBatcher
 from langchain_memstore.backends.redis.loop_pool import LoopPool
 from langchain_memstore.backends.redis.pool import ThreadPool
+from langchain_memstore.backends.redis.pool_makers import MakePool, pool_like, sentinel_pools, url_pools
 from langchain_memstore.backends.redis.sentinel import Address
-from langchain_memstore.backends.redis.urls import (
-    SENTINEL_SCHEMES,
-    MakePool,
-    pool_like,
-    sentinel_pools,
-    settings_of,
-    shared_key,
-    url_pools,
-)
+from langchain_memstore.backends.redis.urls import SENTINEL_SCHEMES, settings_of, shared_key
 from langchain_memstore.ops.base import Command
 from langchain_memstore.options import ConnectionOptions
 

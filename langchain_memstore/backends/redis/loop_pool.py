@@ -126,8 +126,9 @@ class LoopPool:
     async def aclose(self) -> None:
         """Close all connections, in their event loop."""
         self._is_closed = True
+        made = list(self._made)  # of which the idle ones are held by nothing else
         self._idle.clear()
-        for connection in list(self._made):
+        for connection in made:
             await connection.disconnect()
         await self._pool.disconnect()
 

@@ -18,7 +18,6 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError
 from typing_extensions import override
 
@@ -147,7 +146,7 @@ class Watch(_Answers):
         is_good = False
         try:
             is_good = self._take_in(sentinel, sentinel.sentinel_masters())
-        except (RedisError, OSError) as error:
+        except Exception as error:  # a client that is closed meanwhile fails in any way
             self._failures[sentinel] = error
         finally:
             with self._lock:
@@ -197,7 +196,7 @@ class AsyncWatch(_Answers):
         try:
             masters = await asyncio.wait_for(sentinel.sentinel_masters(), ANSWER_WITHIN)
             is_good = self._take_in(sentinel, masters)
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
+        except Exception as error:  # a client that is closed meanwhile fails in any way
             self._failures[sentinel] = error
         finally:
             self._busy.discard(sentinel)

@@ -14,17 +14,10 @@ from typing_extensions import Unpack, override
 
 from langchain_memstore.backends.redis.connections import Connections, Shared, find_shared
 from langchain_memstore.backends.redis.limits import TimeLimits
+from langchain_memstore.backends.redis.pool_makers import MakePool, common_settings, node_pools, url_pools
 from langchain_memstore.backends.redis.sentinel import Address
 from langchain_memstore.backends.redis.url_options import read_options
-from langchain_memstore.backends.redis.urls import (
-    MakePool,
-    common_settings,
-    node_pools,
-    parse_hosts,
-    settings_of,
-    shared_key,
-    url_pools,
-)
+from langchain_memstore.backends.redis.urls import parse_hosts, settings_of, shared_key
 from langchain_memstore.options import ConnectionOptions
 
 _borrowed: weakref.WeakKeyDictionary[Any, Cluster] = weakref.WeakKeyDictionary()
@@ -105,7 +98,7 @@ class Cluster(Shared):
                     settings.pop(name, None)
                 is_tls = bool(given.get("ssl")) or "SSL" in getattr(given.get("connection_class"), "__name__", "")
                 settings["max_connections"] = min(given.get("max_connections") or 20, 20)
-                seeds = [(node.host, int(node.port)) for node in client.startup_nodes]
+                seeds = [(node.host, int(node.port)) for node in client.nodes_manager.startup_nodes.values()]
                 remap = getattr(client.nodes_manager, "address_remap", None)
                 _borrowed[client] = cls(seeds, lambda node: node_pools(node, settings, is_tls), remap=remap)
             return _borrowed[client]

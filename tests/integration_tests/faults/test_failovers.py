@@ -19,8 +19,9 @@ from langchain_memstore.backends.outage.controller import OutageController
 from langchain_memstore.backends.outage.fallback import FallbackBackend
 from langchain_memstore.backends.outage.journal import Journal
 from langchain_memstore.backends.redis.cluster import ClusterBackend
+from langchain_memstore.backends.redis.pool_makers import url_pools
 from langchain_memstore.backends.redis.topology import Cluster
-from langchain_memstore.backends.redis.urls import settings_of, url_pools
+from langchain_memstore.backends.redis.urls import settings_of
 from langchain_memstore.keys import SessionKeys
 from langchain_memstore.ops.session import Append
 from langchain_memstore.window import Bounds

@@ -103,12 +103,8 @@ async def test_no_call_of_a_borrowed_client_waits_either(watched: WatchedServers
         assert max(await times(lent, store)) < 0.5
     await asyncio.sleep(0.2)
     store.close()
-    if lent == "sync":
-        client.close()
-        sentinel.close()
-    else:
-        await client.aclose()
-        await sentinel.aclose()
+    for each in (client, *sentinel.sentinels):
+        await each.aclose() if lent == "async" else each.close()
 
 
 async def test_nothing_that_asks_is_left(watched: WatchedServers, variant: str) -> None:
