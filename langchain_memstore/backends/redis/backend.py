@@ -29,7 +29,7 @@ PATIENCE = 5.0  # seconds after which an operation is not sent again, nor waits 
 logger = logging.getLogger(__name__)
 
 _warned: weakref.WeakSet[Shared] = weakref.WeakSet()
-"""Those of whose servers it was said that they refuse INFO."""
+"""Those of whose servers it was logged that they refuse INFO."""
 
 
 class RemoteBackend(Backend):
@@ -104,8 +104,8 @@ class RemoteBackend(Backend):
         if isinstance(info, ResponseError) and self._shared not in _warned:
             _warned.add(self._shared)
             logger.warning(
-                "INFO is refused, so that a listing cannot tell whether the server was restarted or replaced between "
-                "two of its pages, and may then miss names; grant +info: %s",
+                "the server refuses INFO, or lacks it: a listing cannot tell whether the server was restarted or "
+                "replaced between two of its pages, and may then miss names; grant +info: %s",
                 info,
             )
         return run_of(info)
