@@ -31,7 +31,7 @@ RETRIES = 3  # how often an operation is sent again, at the most, after its conn
 logger = logging.getLogger(__name__)
 
 _warned: weakref.WeakSet[Shared] = weakref.WeakSet()
-"""Those of whose servers it was said that they refuse INFO."""
+"""Those of whose servers it was logged that they refuse INFO."""
 
 
 class RemoteBackend(Backend):
@@ -108,8 +108,8 @@ class RemoteBackend(Backend):
         if isinstance(info, ResponseError) and self._shared not in _warned:
             _warned.add(self._shared)
             logger.warning(
-                "INFO is refused, so that a listing cannot tell whether the server was restarted or replaced between "
-                "two of its pages, and may then miss names; grant +info: %s",
+                "the server refuses INFO, or lacks it: a listing cannot tell whether the server was restarted or "
+                "replaced between two of its pages, and may then miss names; grant +info: %s",
                 info,
             )
         return run_of(info)
