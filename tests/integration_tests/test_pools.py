@@ -6,14 +6,20 @@ import asyncio
 import gc
 import itertools
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
 
-from langchain_memstore import Memstore
+from langchain_memstore import BackendUnavailable, Memstore
+from langchain_memstore.backends.redis.connections import Connections
+from langchain_memstore.backends.redis.limits import WaitEnded
 from langchain_memstore.backends.redis.pool import ThreadPool
 from support.servers import Server
 
@@ -31,7 +37,7 @@ def striking(at: int) -> tuple[Callable[..., Any], list[str]]:
     struck: list[str] = []
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(("redis/pool.py", "redis/checkout.py", "redis/limits.py")):
+        if not frame.f_code.co_filename.endswith(("redis/pool.py", "redis/slots.py", "redis/checkout.py")):
             return None
         if event == "line" and not struck and next(lines) == at:
             struck.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
@@ -39,6 +45,129 @@ def striking(at: int) -> tuple[Callable[..., Any], list[str]]:
         return trace
 
     return trace, struck
+
+
+@pytest.mark.parametrize("kind", [redis.ConnectionPool, redis.BlockingConnectionPool])
+@pytest.mark.parametrize("state", ["none idle", "idle", "idle for long"])
+def test_an_interrupt_at_any_line_loses_no_connection_of_a_client(
+    server: Server, state: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if state == "idle for long":
+        monkeypatch.setattr("langchain_memstore.backends.redis.pool.IDLE", 0.0)
+    lent = kind.from_url(server.url, max_connections=SIZE)
+    pool = ThreadPool(lent, is_own=False)
+    for at in itertools.count():
+        if state == "none idle":
+            lent.disconnect()
+        trace, struck = striking(at)
+        sys.settrace(trace)
+        try:
+            pool.request(PING, time.monotonic() + 5)
+        except Struck:
+            pass
+        finally:
+            sys.settrace(None)
+        if not struck:
+            break
+        gc.collect()
+        assert len(pool._slots) == 0, struck
+        assert pool.request(PING, time.monotonic() + 5) == [b"PONG"], struck
+        taken = [lent.get_connection() for _ in range(SIZE)]  # the client has all of them
+        for connection in taken:
+            lent.release(connection)
+    assert at > 25
+    lent.disconnect()
+
+
+def test_those_who_wait_are_served_in_turn(server: Server) -> None:
+    """Whoever gives a connection back does not take it again before those who have waited for it."""
+    with Memstore.from_url(server.url, max_connections=SIZE, fallback=False, socket_timeout=1.0) as store:
+        until = time.monotonic() + 3
+
+        def go_on(number: int) -> tuple[int, float]:
+            calls, longest = 0, 0.0
+            while (start := time.monotonic()) < until:
+                store.history(f"session-{number}").register_turn()
+                calls, longest = calls + 1, max(longest, time.monotonic() - start)
+            return calls, longest
+
+        with ThreadPoolExecutor(50) as threads:
+            done = list(threads.map(go_on, range(50)))
+    assert min(calls for calls, _ in done) * 3 > max(calls for calls, _ in done)
+    assert max(longest for _, longest in done) < 1
+
+
+def test_an_interrupt_while_waiting_leaves_the_line_moving(server: Server) -> None:
+    with Memstore.from_url(server.url, max_connections=1, fallback=False) as store:
+        pool: ThreadPool = store._backend._connections.thread_pool()  # type: ignore[attr-defined]
+        for at in itertools.count():
+            held = pool._slots.acquire(time.monotonic() + 5)
+            trace, struck = striking(at)
+            sys.settrace(trace)
+            try:
+                pool.request(PING, time.monotonic() + 0.02)
+            except (Struck, WaitEnded):
+                pass
+            finally:
+                sys.settrace(None)
+            del held
+            gc.collect()
+            start = time.monotonic()
+            assert pool.request(PING, time.monotonic() + 5) == [b"PONG"], struck
+            assert len(pool._slots) == 0 and time.monotonic() - start < 1, struck
+            if not struck:
+                break
+        assert at > 20
+
+
+def test_stores_of_one_client_share_its_bound(server: Server) -> None:
+    lent = redis.BlockingConnectionPool.from_url(server.url, max_connections=SIZE, socket_timeout=0.2)
+    client = redis.Redis(connection_pool=lent)
+    stores = [Memstore.from_client(client, fallback=False) for _ in range(2)]
+    pools = [store._backend._connections.thread_pool() for store in stores]  # type: ignore[attr-defined]
+    assert pools[0] is pools[1]
+    taken = [lent.get_connection() for _ in range(SIZE)]
+    start = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="max_connections"):
+        stores[0].history("session").register_turn()
+    assert time.monotonic() - start < 0.2 + 1
+    for connection in taken:
+        lent.release(connection)
+    lent.disconnect()
+
+
+async def test_waits_end_from_any_thread_while_stores_come_and_go(server: Server) -> None:
+    client, async_client = redis.Redis.from_url(server.url), redis.asyncio.Redis.from_url(server.url)
+    home = Connections.of_url(server.url)
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            Memstore.from_client(client)
+            asyncio.run(Memstore.from_url(server.url).history("session").aget_turns())
+
+    store = Memstore.from_client(client, async_client, fallback=False)
+    connections = store._backend._connections  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(2) as threads:
+        going = threads.submit(come_and_go)
+        try:
+            for _ in range(2000):
+                home.end_waits()
+                connections.home.end_waits()
+        finally:
+            stop.set()
+        going.result(30)
+    pool = (await connections.loop_connections())._pool
+    pool._free = 0
+    waiting = asyncio.create_task(store.history("session").aget_turns())
+    await asyncio.sleep(0.05)
+    start = time.monotonic()
+    await asyncio.to_thread(connections.home.end_waits)
+    with pytest.raises(BackendUnavailable, match="an outage has begun"):
+        await waiting
+    assert time.monotonic() - start < 1
+    client.close()
+    await async_client.aclose()
 
 
 @pytest.mark.parametrize("state", ["none idle", "idle", "idle for long"])

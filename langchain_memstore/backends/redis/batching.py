@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langchain_memstore.backends.redis.limits import ConnectionCut
+from langchain_memstore.backends.redis.limits import ConnectionCut, is_cut
 from langchain_memstore.backends.redis.loop_pool import LoopPool, prolong, timeout
 from langchain_memstore.backends.redis.protocol import is_left_open, packed
 from langchain_memstore.ops.base import Command
@@ -73,7 +73,7 @@ class PipelineBatcher:
         healthy = False
         try:
             async with timeout(self._allowance(until)):
-                await connection.send_packed_command([packed(commands)])
+                await connection.send_packed_command([packed(commands)], check_health=False)
                 replies = await _answers(connection, len(commands))
             healthy = not is_left_open(replies)
             return replies
@@ -81,6 +81,9 @@ class PipelineBatcher:
             await self._pool.drop_idle()  # what has dropped this connection may have dropped all
             raise _timed_out() from error
         except (RedisConnectionError, OSError) as error:
+            if not is_cut(error):
+                raise
+            await self._pool.drop_idle()
             raise ConnectionCut(str(error)) from error
         finally:
             await self._pool.release(connection, healthy)
@@ -120,7 +123,7 @@ class PipelineBatcher:
             loop, patience = asyncio.get_running_loop(), self._allowance(live[0].until if live else math.inf)
             async with timeout(patience) as limit:
                 since = loop.time()
-                await connection.send_packed_command([b"".join([each.sent for each in live])])
+                await connection.send_packed_command([b"".join([each.sent for each in live])], check_health=False)
                 while pending:
                     now = loop.time()
                     if patience is not None and now - since > SLACK * patience:
@@ -137,6 +140,9 @@ class PipelineBatcher:
             await self._pool.drop_idle()
             raise _timed_out() from error
         except (RedisConnectionError, OSError) as error:
+            if not is_cut(error):
+                raise
+            await self._pool.drop_idle()
             raise ConnectionCut(str(error)) from error
         finally:
             await self._pool.release(connection, healthy)

@@ -99,6 +99,9 @@ _twins_lock = threading.Lock()
 _twins: weakref.WeakKeyDictionary[Any, Connections] = weakref.WeakKeyDictionary()
 """By the pool of a client that was lent: connections like its own, for the variant and the loops that it cannot
 serve."""
+_lent_to_threads: weakref.WeakValueDictionary[int, ThreadPool] = weakref.WeakValueDictionary()
+_lent_to_loops: weakref.WeakValueDictionary[int, LoopConnections] = weakref.WeakValueDictionary()
+"""By the identity of the pool of a client that was lent: what all use here who use it, and are bounded by."""
 _open: set[LoopConnections] = set()
 """Those of event loops that have not been shut down."""
 
@@ -121,7 +124,7 @@ class LoopConnections:
         self.batcher = PipelineBatcher(self._pool)
         self.abandoned = False
         self._owner = weakref.ref(owner)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     async def open(self) -> None:
         """Have them closed with the running event loop, and close those of the loop that nobody uses any more."""
@@ -129,15 +132,15 @@ class LoopConnections:
         await anext(self._closer)
         _open.add(self)
         for other in _open.copy():
-            if other._loop.is_closed():  # without having been shut down
+            if other.loop.is_closed():  # without having been shut down
                 _open.discard(other)
-            elif other._loop is self._loop and (other.abandoned or other._owner() is None) and other in _open:
+            elif other.loop is self.loop and (other.abandoned or other._owner() is None) and other in _open:
                 await other.aclose()
 
     def end_waits(self) -> None:
         """Have those raise at once who wait for a connection; from any thread."""
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
-            self._loop.call_soon_threadsafe(self._pool.end_waits)
+            self.loop.call_soon_threadsafe(self._pool.end_waits)
 
     async def aclose(self) -> None:
         """Close them, in their event loop."""
@@ -169,8 +172,8 @@ class Connections(Shared):
         self._make_pool = make_pool
         self._lock = threading.Lock()
         self._pool: ThreadPool | None = None
-        self.borrowed: weakref.WeakSet[Borrowed] = weakref.WeakSet()
-        """The clients to which these connections are the twins."""
+        self.lent: weakref.WeakValueDictionary[int, ThreadPool | LoopConnections] = weakref.WeakValueDictionary()
+        """Those of clients to which these connections are the twins, by identity."""
         self._loops: weakref.WeakValueDictionary[asyncio.AbstractEventLoop, LoopConnections] = (
             weakref.WeakValueDictionary()
         )
@@ -206,10 +209,12 @@ class Connections(Shared):
     def end_waits(self, address: Address | None = None) -> None:
         if self._pool is not None:
             self._pool.end_waits()
-        for connections in list(self._loops.values()):
-            connections.end_waits()
-        for borrowed in list(self.borrowed):
-            borrowed.end_own_waits()
+        for loop_connections in self._loops.valuerefs():  # a copy, which no other thread changes
+            if (connections := loop_connections()) is not None:
+                connections.end_waits()
+        for lent in self.lent.valuerefs():
+            if (pool := lent()) is not None:
+                pool.end_waits()
 
     def thread_pool(self) -> ThreadPool:
         """Return the pool for threads."""
@@ -265,14 +270,17 @@ class Borrowed(Connections):
         if async_client is not None and not isinstance(async_client, redis.asyncio.Redis):
             raise ValueError(f"async_client must be a redis.asyncio.Redis, not {type(async_client)}")
         self._clients = client, async_client  # which close their connections when they are no more
-        self._lent = ThreadPool(client.connection_pool, is_own=False) if client else None
+        self._lent: ThreadPool | None = None
         self._lent_async: LoopConnections | None = None
         self._lent_loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         lent: Any = client if client is not None else async_client
         like_lent = functools.partial(pool_like, weakref.ref(lent.connection_pool))
         with _twins_lock:
             self._twin = _twins.setdefault(lent.connection_pool, Connections(like_lent))
-            self._twin.borrowed.add(self)
+            if client is not None:
+                pool = client.connection_pool
+                self._lent = _lent_to_threads.get(id(pool)) or ThreadPool(pool, is_own=False)
+                _lent_to_threads[id(pool)] = self._twin.lent[id(self._lent)] = self._lent
 
     @property
     @override
@@ -288,15 +296,11 @@ class Borrowed(Connections):
         if (client := self._clients[1]) is not None:
             loop = asyncio.get_running_loop()
             if self._lent_loop is None:
-                self._lent_loop = weakref.ref(loop)
-                self._lent_async = LoopConnections(client.connection_pool, self, is_own=False)
+                self._lent_loop, pool = weakref.ref(loop), client.connection_pool
+                lent = _lent_to_loops.get(id(pool))
+                if lent is None or lent.loop is not loop:
+                    lent = LoopConnections(pool, self, is_own=False)
+                self._lent_async = _lent_to_loops[id(pool)] = self._twin.lent[id(lent)] = lent
             if self._lent_async is not None and self._lent_loop() is loop:
                 return self._lent_async
         return await self._twin.loop_connections()
-
-    def end_own_waits(self) -> None:
-        """Have those raise at once who wait for a connection of the clients that were lent."""
-        if self._lent is not None:
-            self._lent.end_waits()
-        if self._lent_async is not None:
-            self._lent_async.end_waits()

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 IDLE = 30.0  # seconds after which a connection that was idle is tried before it is used
 PONG_WITHIN = 1.0  # seconds in which it has to answer
 SECOND_TRY = 1.0  # seconds beside `socket_timeout` that a call has, for a second try over a new connection
 MARGIN = 0.4  # seconds of these that are left to tell the caller
+_DEFAULT = inspect.signature(AbstractConnection.__init__).parameters["socket_timeout"].default  # None before redis-py 8
 PATIENCE = 5.0  # seconds that a call has where `socket_timeout` is None
-POOL_LOOKS = 0.05  # seconds between two looks of those who wait for a connection whether an outage has begun
 
 
 class ConnectionCut(RedisConnectionError):
     """A connection was closed while commands were sent over it, or their answers read."""
+
+
+def is_cut(error: Exception) -> bool:
+    """Tell whether an error that came while commands were sent, or their answers read, says that the line was closed.
+
+    redis-py raises connection errors for answers, too: where the server loads its data, or is a replica.
+    """
+    if isinstance(error.__context__, ResponseError):
+        return False
+    return isinstance(error, OSError) or type(error) is RedisConnectionError
 
 
 class ScriptsCut(RedisError):
@@ -50,7 +62,7 @@ class TimeLimits:
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self.answer: float | None = options.get("socket_timeout")
+        self.answer: float | None = options.get("socket_timeout", _DEFAULT)
         """An answer; None: as long as it takes."""
         self.connect: float | None = options.get("socket_connect_timeout", self.answer)
         """To connect; None: as long as it takes."""

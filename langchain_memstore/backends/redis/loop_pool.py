@@ -35,6 +35,9 @@ else:
         limit.update(until)  # type: ignore[attr-defined,unused-ignore]
 
 
+LENT_LOOKS = 0.01  # seconds between two looks whether a pool that others use too has a connection
+DROP_WITHIN = 0.1  # seconds: with TLS the other side is waited for, which may be dead
+
 __all__ = ["LoopPool", "prolong", "timeout"]
 
 
@@ -121,7 +124,9 @@ class LoopPool:
         while self._idle:
             await self._idle.pop()[0].disconnect(nowait=True)
         if not self._keeps_idle:
-            await self._pool.disconnect(inuse_connections=False)
+            with suppress(asyncio.TimeoutError):
+                async with timeout(DROP_WITHIN):
+                    await self._pool.disconnect(inuse_connections=False)
 
     async def aclose(self) -> None:
         """Close all connections, in their event loop."""
@@ -177,24 +182,28 @@ class LoopPool:
 
     async def _lent(self, until: float) -> Any:
         """Take a connection from a pool that others use too."""
-        outages = self._outages
-        while True:
-            try:
-                connection = await aconnection_of(self._pool)
-                break
-            except MaxConnectionsError:
-                if self._outages != outages:
-                    raise ended() from None
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(0.01)
+        outages, connection = self._outages, None
         try:
-            if not await self._is_healthy(connection, self._used.get(connection, 0.0), until):
-                await connection.connect()
-        except BaseException:
-            await self._pool.release(connection)
+            async with timeout(max(0.0, until - time.monotonic())):
+                while connection is None:
+                    try:
+                        connection = await aconnection_of(self._pool)
+                    except MaxConnectionsError as error:
+                        if self._outages != outages:
+                            raise ended() from error
+                        if time.monotonic() + LENT_LOOKS > until:
+                            raise busy(self._pool.max_connections) from error
+                        await asyncio.sleep(LENT_LOOKS)
+                if not await self._is_healthy(connection, self._used.get(connection, 0.0), until):
+                    await connection.connect()
+            return connection
+        except BaseException as error:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+                await self._pool.release(connection)
+            if isinstance(error, asyncio.TimeoutError):
+                raise RedisTimeoutError("Timeout getting a connection of the client") from None
             raise
-        return connection
 
     async def _is_healthy(self, connection: Any, used: float, until: float) -> bool:
         """Tell whether a connection can be used; one that cannot is closed.

@@ -6,8 +6,6 @@ import os
 import time
 import weakref
 from contextlib import suppress
-from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from redis.connection import BlockingConnectionPool
@@ -15,61 +13,21 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from langchain_memstore.backends.redis.checkout import connection_of
-from langchain_memstore.backends.redis.limits import (
-    IDLE,
-    PONG_WITHIN,
-    POOL_LOOKS,
-    ConnectionCut,
-    TimeLimits,
-    busy,
-    ended,
+from langchain_memstore.backends.redis.checkout import (
+    Out,
+    connect_within,
+    connection_of,
+    drop_unused,
+    give_back,
+    hasty,
+    reclaim,
 )
+from langchain_memstore.backends.redis.limits import IDLE, PONG_WITHIN, ConnectionCut, TimeLimits, busy, ended, is_cut
 from langchain_memstore.backends.redis.protocol import PING, is_left_open, packed
+from langchain_memstore.backends.redis.slots import Slot, Slots
 from langchain_memstore.ops.base import Command
 
 _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
-
-
-class _Slot:
-    """The right to use one connection, for as long as somebody holds it."""
-
-    __slots__ = ("__weakref__",)
-
-
-class _Slots:
-    """Counts the slots that somebody holds: one is free again when nobody holds it any more, however that has come.
-
-    Args:
-        most: The most slots.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._held: dict[int, tuple[object, object]] = {}
-        self._freed: SimpleQueue[object] = SimpleQueue()
-        """Wakes those who wait."""
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def take(self) -> _Slot | None:
-        """Return a slot; None where none is free."""
-        slot, held = _Slot(), self._held
-        for number in range(self.most):
-            if number not in held:
-                # What is called when the slot is gone is no Python, in which an interrupt could strike.
-                mine = weakref.ref(slot, partial(held.pop, number)), weakref.ref(slot, self._freed.put)
-                if held.setdefault(number, mine) is mine:
-                    with suppress(Empty):
-                        self._freed.get_nowait()
-                    return slot
-        return None
-
-    def wait(self, seconds: float) -> None:
-        """Wait until a slot may be free, at the most for so long."""
-        with suppress(Empty):
-            self._freed.get(timeout=seconds)
 
 
 class ThreadPool:
@@ -96,10 +54,11 @@ class ThreadPool:
         """Connections, and when they were used last."""
         self._used: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         """When the connections of somebody else's pool were used last."""
-        self._outages = 0
+        self._out: Out = {}
+        """The connections of somebody else's pool that are used here."""
         self._generation = 0
         """How often the pool was closed."""
-        self._slots = _Slots(self._pool.max_connections)
+        self._slots = Slots(self._pool.max_connections)
 
     def request(self, commands: list[Command], until: float) -> list[Any]:
         """Send commands over one connection, and return their answers: errors of the server among them.
@@ -111,9 +70,9 @@ class ThreadPool:
         slot = connection = None
         is_healthy, generation = False, self._generation
         try:
-            slot = self._slot(until)
-            connection = self._connection(until)
-            connection.send_packed_command([packed(commands)])
+            slot = self._slots.acquire(until)
+            connection = self._connection(until, slot)
+            connection.send_packed_command([packed(commands)], check_health=False)
             remaining = until - time.monotonic()
             if self._answer is not None and remaining < self._answer and not connection.can_read(max(0.0, remaining)):
                 raise RedisTimeoutError("Timeout reading from server")
@@ -130,8 +89,9 @@ class ThreadPool:
                 self.drop_idle()  # what has dropped this connection may have dropped all
             raise
         except (RedisConnectionError, OSError) as error:
-            if connection is None:
+            if connection is None or not is_cut(error):
                 raise
+            self.drop_idle()
             raise ConnectionCut(str(error)) from error
         finally:
             if connection is not None:
@@ -140,7 +100,7 @@ class ThreadPool:
 
     def end_waits(self) -> None:
         """Have those raise at once who wait for a connection: an outage has begun."""
-        self._outages += 1
+        self._slots.end_waits()
 
     def drop_idle(self) -> None:
         """Close the connections that nobody uses."""
@@ -148,7 +108,7 @@ class ThreadPool:
             while True:
                 self._idle.pop()[0].disconnect()
         if not self._keeps_idle:
-            self._pool.disconnect(inuse_connections=False)
+            drop_unused(self._pool)
 
     def close(self) -> None:
         """Close all connections; those in use, when they are given back."""
@@ -156,22 +116,10 @@ class ThreadPool:
         self.drop_idle()
         self._pool.disconnect()
 
-    def _slot(self, until: float) -> _Slot:
-        """Wait until fewer connections are in use than may be."""
-        outages = self._outages
-        while (slot := self._slots.take()) is None:
-            remaining = until - time.monotonic()
-            if self._outages != outages:
-                raise ended()
-            if remaining <= 0:
-                raise busy(self._slots.most)
-            self._slots.wait(min(remaining, POOL_LOOKS))
-        return slot
-
-    def _connection(self, until: float) -> Any:
+    def _connection(self, until: float, slot: Slot) -> Any:
         """Take an idle connection that is healthy, or make one."""
         if not self._keeps_idle:
-            return self._lent(until)
+            return self._lent(until, slot)
         while True:
             try:
                 connection, used = self._idle.pop()
@@ -180,26 +128,29 @@ class ThreadPool:
             if self._is_healthy(connection, used, until):
                 return connection
 
-    def _lent(self, until: float) -> Any:
+    def _lent(self, until: float, slot: Slot) -> Any:
         """Take a connection from a pool that others use too."""
-        outages = self._outages
+        outages = self._slots.outages
         connection = None
+        if len(self._out) >= len(self._slots):  # of which this thread's has no connection yet
+            reclaim(self._pool, self._out)
         try:
             while connection is None:
                 try:
-                    connection = connection_of(self._pool)
-                except MaxConnectionsError:
-                    if self._outages != outages:
-                        raise ended() from None
+                    connection = connection_of(self._pool, until, self._out, slot)
+                except MaxConnectionsError as error:
+                    if self._slots.outages != outages:
+                        raise ended() from error
                     if time.monotonic() > until:
-                        raise
+                        raise busy(self._slots.most) from error
+                    reclaim(self._pool, self._out)
                     time.sleep(0.01)
             if not self._is_healthy(connection, self._used.get(connection, 0.0), until):
-                connection.connect()
+                connect_within(connection, until)
             return connection
         except BaseException:
             if connection is not None:
-                self._pool.release(connection)
+                give_back(self._pool, self._out, connection)
             raise
 
     def _connect(self, until: float) -> Any:
@@ -239,10 +190,10 @@ class ThreadPool:
         if not self._keeps_idle:
             try:
                 self._used[connection] = time.monotonic()
-                if not is_healthy:
+                if not is_healthy or connection in hasty:
                     connection.disconnect()
             finally:
-                self._pool.release(connection)
+                give_back(self._pool, self._out, connection)
         # redis-py 8 marks connections that are to be made anew, as a server asks that moves
         elif (
             is_healthy

@@ -24,14 +24,19 @@ CALLERS = 100
 
 
 class Nat:
-    """Forgets the connections that it has on demand: they stay open, and carry nothing more."""
+    """Forgets the connections that it has on demand: they stay open, and carry nothing more.
 
-    def __init__(self) -> None:
+    Args:
+        answer: What to do with what comes over them; 0: hang up.
+    """
+
+    def __init__(self, answer: int = SWALLOW) -> None:
+        self._answer = answer
         self.forgotten = 0
 
     def plan(self) -> Cut:
         made = self.forgotten
-        return lambda from_server, data: SWALLOW if self.forgotten > made else len(data)
+        return lambda from_server, data: self._answer if self.forgotten > made else len(data)
 
 
 @pytest.fixture
@@ -121,6 +126,22 @@ class TestIdle:
                     assert await atimed(history.aadd_messages([HumanMessage("text")])) < SERVED_WITHIN
                     assert await history.aget_turns() == 2
 
+    @pytest.mark.parametrize("variant", ["sync", "async"])
+    async def test_those_that_hang_up_when_they_are_used_are_no_outage(self, server: Server, variant: str) -> None:
+        """As where a load balancer fails over: its successor knows none of the connections."""
+        nat = Nat(answer=0)
+        with Proxy(server.port, nat.plan) as proxy:
+            async with Memstore.from_url(f"redis://127.0.0.1:{proxy.port}/0", fallback=False) as store:
+                histories = [store.history(f"session-{number}") for number in range(200)]
+                for _ in range(5):
+                    if variant == "sync":
+                        with ThreadPoolExecutor(8) as threads:
+                            list(threads.map(lambda history: history.add_user_message("text"), histories))
+                    else:
+                        await asyncio.gather(*(each.aadd_messages([HumanMessage("text")]) for each in histories))
+                    nat.forgotten += 1
+                assert [history.turns for history in histories] == [5] * 200
+
     def test_one_that_was_used_lately_is_given_a_second_try(self, reached: str, nat: Nat, call: Any) -> None:
         """It takes the time for an answer to notice, and is no outage: a new connection serves."""
         with Memstore.from_url(reached, socket_timeout=0.5) as store:
@@ -182,6 +203,43 @@ class TestHung:
             with hung(own):
                 took = await asyncio.gather(*(turn(number) for number in range(CALLERS)))
             assert max(took) < 5 + 1
+
+    @pytest.mark.parametrize("is_warm", [True, False])
+    @pytest.mark.parametrize("kind", [redis.ConnectionPool, redis.BlockingConnectionPool])
+    def test_threads_with_a_client_of_their_own_are_too(self, own: Server, kind: Any, is_warm: bool) -> None:
+        """Whatever its pool would wait for, and however often it would try."""
+        pool = kind(host="127.0.0.1", port=own.port, max_connections=CALLERS // 2, socket_timeout=1.0)
+        store = Memstore.from_client(redis.Redis(connection_pool=pool), fallback=False)
+
+        def turn(number: int) -> float:
+            start = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                store.history(f"session-{number}").register_turn()
+            return time.monotonic() - start
+
+        if is_warm:
+            store.history("session").register_turn()
+        with hung(own), ThreadPoolExecutor(CALLERS) as threads:
+            assert max(threads.map(turn, range(CALLERS))) < 1 + 1
+        pool.disconnect()
+
+    @pytest.mark.parametrize("is_warm", [True, False])
+    @pytest.mark.parametrize("kind", [redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool])
+    async def test_tasks_with_a_client_of_their_own_are_too(self, own: Server, kind: Any, is_warm: bool) -> None:
+        pool = kind(host="127.0.0.1", port=own.port, max_connections=CALLERS // 2, socket_timeout=1.0)
+        store = Memstore.from_client(async_client=redis.asyncio.Redis(connection_pool=pool), fallback=False)
+
+        async def turn(number: int) -> float:
+            start = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                await store.history(f"session-{number}").aregister_turn()
+            return time.monotonic() - start
+
+        if is_warm:
+            await store.history("session").aregister_turn()
+        with hung(own):
+            assert max(await asyncio.gather(*map(turn, range(CALLERS)))) < 1 + 1
+        await pool.disconnect()
 
     def test_what_waits_for_a_connection_goes_on_when_an_outage_begins(self, own: Server) -> None:
         with (

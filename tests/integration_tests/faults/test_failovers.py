@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from contextlib import ExitStack
 from secrets import token_hex
 
 import pytest
+import redis
+import redis.asyncio
 from langchain_core.messages import HumanMessage
 from redis.crc import key_slot
 
@@ -330,3 +333,41 @@ def test_a_service_that_the_sentinels_do_not_know_is_an_outage(
     store = open_store(watched.url.replace(SERVICE, "unknown"))
     store.history("session").add_user_message("hello")
     assert store.status.degraded
+
+
+@pytest.mark.parametrize("lent", [False, True])
+async def test_a_master_that_was_demoted_is_away_and_refuses_nothing(
+    watched: WatchedServers, variant: str, lent: bool
+) -> None:
+    """Until the sentinels name the new one; else what waits for it would be dropped as refused for good."""
+    manager, async_manager = redis.Sentinel(watched.hosts), redis.asyncio.Sentinel(watched.hosts)
+    client, async_client = manager.master_for(SERVICE), async_manager.master_for(SERVICE)
+    store = (
+        Memstore.from_client(client, async_client, fallback=False)
+        if lent
+        else Memstore.from_url(watched.url, fallback=False)
+    )
+    with watched.master.admin() as admin:
+        admin.replicaof("127.0.0.1", 1)
+        try:
+            with pytest.raises(BackendUnavailable, match="now a slave"):
+                await acall(variant, store.history("session").register_turn)
+        finally:
+            admin.replicaof("NO", "ONE")
+    await store.aclose()
+    for each in (async_client, *async_manager.sentinels):
+        await each.aclose()
+
+
+async def test_a_master_that_hangs_is_given_up_in_time(watched: WatchedServers, variant: str) -> None:
+    async with Memstore.from_url(watched.url, fallback=False, socket_timeout=1.0) as store:
+        history = store.history("session")
+        await acall(variant, history.register_turn)
+        with ExitStack() as stack:
+            for server in watched.servers:
+                server.signal(signal.SIGSTOP)
+                stack.callback(server.signal, signal.SIGCONT)
+            start = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                await acall(variant, history.register_turn)
+            assert time.monotonic() - start < 1 + 1
