@@ -69,7 +69,8 @@ def test_an_interrupt_at_any_line_loses_no_connection_of_a_client(
             sys.settrace(None)
         if not struck:
             break
-        gc.collect()
+        if len(pool._slots):
+            gc.collect()  # what the error holds
         assert len(pool._slots) == 0, struck
         assert pool.request(PING, time.monotonic() + 5) == [b"PONG"], struck
         taken = [lent.get_connection() for _ in range(SIZE)]  # the client has all of them
@@ -111,7 +112,8 @@ def test_an_interrupt_while_waiting_leaves_the_line_moving(server: Server) -> No
             finally:
                 sys.settrace(None)
             del held
-            gc.collect()
+            if len(pool._slots):
+                gc.collect()  # what the error holds
             start = time.monotonic()
             assert pool.request(PING, time.monotonic() + 5) == [b"PONG"], struck
             assert len(pool._slots) == 0 and time.monotonic() - start < 1, struck
@@ -191,7 +193,8 @@ def test_an_interrupt_at_any_line_loses_no_connection(
                 sys.settrace(None)
             if not struck:
                 break
-            gc.collect()
+            if len(pool._slots):
+                gc.collect()  # what the error holds
             assert len(pool._slots) == 0, struck
             assert pool.request(PING, time.monotonic() + 5) == [b"PONG"], struck
         assert at > 15
