@@ -21,7 +21,7 @@ from langchain_memstore import BackendUnavailable, Memstore
 from langchain_memstore.backends.redis.connections import Connections
 from langchain_memstore.backends.redis.limits import WaitEnded
 from langchain_memstore.backends.redis.pool import ThreadPool
-from support.servers import Server
+from support.servers import Server, free_port
 
 SIZE = 2
 PING = [("PING",)]
@@ -78,6 +78,17 @@ def test_an_interrupt_at_any_line_loses_no_connection_of_a_client(
             lent.release(connection)
     assert at > 25
     lent.disconnect()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_an_error_that_somebody_keeps_holds_no_connection(is_own: bool) -> None:
+    lent = redis.BlockingConnectionPool(host="127.0.0.1", port=free_port(), max_connections=SIZE)
+    pool, errors = ThreadPool(lent, is_own), []
+    for _ in range(2 * SIZE):
+        with pytest.raises(redis.ConnectionError, match="refused") as caught:
+            pool.request(PING, time.monotonic() + 5)
+        errors.append(caught.value)
+        assert len(pool._slots) == 0
 
 
 def test_those_who_wait_are_served_in_turn(server: Server) -> None:

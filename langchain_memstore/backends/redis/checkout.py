@@ -51,14 +51,14 @@ Out = dict[Any, Lent]
 """By the connections that were taken from a pool."""
 
 
-def connection_of(pool: Any, until: float, out: Out, holder: Any) -> Any:
+def connection_of(pool: Any, until: float, out: Out, holder: weakref.ref[Any]) -> Any:
     """Take a connection from a pool: to the master of now, where sentinels name it.
 
     Args:
         pool: redis-py's pool.
         until: When to give up, by the monotonic clock.
         out: Where to note it.
-        holder: What lives for as long as it is used.
+        holder: Refers to what lives for as long as it is used; a traceback is not to keep that alive.
 
     Raises:
         MaxConnectionsError: All of the pool's are in use.
@@ -68,7 +68,7 @@ def connection_of(pool: Any, until: float, out: Out, holder: Any) -> Any:
         watch.look()
     connection = None
     try:
-        connection = _take(pool, out, weakref.ref(holder))
+        connection = _take(pool, out, holder)
         if watch is not None and watch.is_stale(connection):
             connection.disconnect()
         connect_within(connection, until)

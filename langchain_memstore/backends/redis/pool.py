@@ -71,7 +71,7 @@ class ThreadPool:
         is_healthy, generation = False, self._generation
         try:
             slot = self._slots.acquire(until)
-            connection = self._connection(until, slot)
+            connection = self._own(until) if self._keeps_idle else self._lent(until, weakref.ref(slot))
             connection.send_packed_command([packed(commands)], check_health=False)
             remaining = until - time.monotonic()
             if self._answer is not None and remaining < self._answer and not connection.can_read(max(0.0, remaining)):
@@ -116,10 +116,8 @@ class ThreadPool:
         self.drop_idle()
         self._pool.disconnect()
 
-    def _connection(self, until: float, slot: Slot) -> Any:
+    def _own(self, until: float) -> Any:
         """Take an idle connection that is healthy, or make one."""
-        if not self._keeps_idle:
-            return self._lent(until, slot)
         while True:
             try:
                 connection, used = self._idle.pop()
@@ -128,7 +126,7 @@ class ThreadPool:
             if self._is_healthy(connection, used, until):
                 return connection
 
-    def _lent(self, until: float, slot: Slot) -> Any:
+    def _lent(self, until: float, holder: weakref.ref[Slot]) -> Any:
         """Take a connection from a pool that others use too."""
         outages = self._slots.outages
         connection = None
@@ -137,7 +135,7 @@ class ThreadPool:
         try:
             while connection is None:
                 try:
-                    connection = connection_of(self._pool, until, self._out, slot)
+                    connection = connection_of(self._pool, until, self._out, holder)
                 except MaxConnectionsError as error:
                     if self._slots.outages != outages:
                         raise ended() from error
