@@ -136,7 +136,7 @@ class GenerationCache(BaseCache):
             return None
 
     def _all(self) -> Scan:
-        return Scan(ValuePattern(self._space.prefix, "*", self._space.kind))
+        return Scan(ValuePattern(self._space.prefix, "*", self._space.kind), strict=True)
 
     def _unlinking(self, names: list[str]) -> Unlink:
         return Unlink(tuple(map(self._space.key, names)))

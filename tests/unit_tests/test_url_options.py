@@ -143,3 +143,10 @@ def test_connections_are_shared_by_those_who_have_one_provider() -> None:
     made = [Connections.of_url(url, credential_provider=each) for each in (PROVIDER, PROVIDER, other, None)]
     assert made[0] is made[1]
     assert len({id(each) for each in (*made, Connections.of_url(url))}) == 3
+
+
+@pytest.mark.parametrize("name", ["foo", "socket_timeout"])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_option_without_a_value_is_named(place: str, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Memstore.from_url(PLACES[place].format(scheme="redis", query=f"{name}="))

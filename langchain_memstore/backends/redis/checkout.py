@@ -210,7 +210,10 @@ async def aconnection_of(pool: Any) -> Any:
         return connection
     except BaseException as error:
         if connection is not None:
-            await pool.release(connection)
+            try:
+                await connection.disconnect(nowait=True)  # it may be half connected
+            finally:
+                await pool.release(connection)
         if not isinstance(error, FAILURES):
             raise
         if isinstance(exhausted := _exhausted(error), MaxConnectionsError):

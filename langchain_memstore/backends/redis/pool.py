@@ -152,12 +152,8 @@ class ThreadPool:
             raise
 
     def _connect(self, until: float) -> Any:
-        options, remaining = self._pool.connection_kwargs, max(0.01, until - time.monotonic())
-        if self._answer is not None and remaining < self._answer:  # for this call alone
-            connect = remaining if self.limits.connect is None else min(remaining, self.limits.connect)
-            options = {**options, "socket_timeout": remaining, "socket_connect_timeout": connect}
-        connection = self._pool.connection_class(**options)
-        connection.connect()
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connect_within(connection, until)
         return connection
 
     def _is_healthy(self, connection: Any, used: float, until: float) -> bool:
@@ -193,11 +189,7 @@ class ThreadPool:
             finally:
                 give_back(self._pool, self._out, connection)
         # redis-py 8 marks connections that are to be made anew, as a server asks that moves
-        elif (
-            is_healthy
-            and not getattr(connection, "should_reconnect", bool)()
-            and connection.socket_timeout == self._answer
-        ):
+        elif is_healthy and not getattr(connection, "should_reconnect", bool)() and connection not in hasty:
             self._idle.append((connection, time.monotonic()))
         else:
             connection.disconnect()

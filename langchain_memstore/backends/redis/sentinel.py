@@ -140,7 +140,13 @@ class Watch(_Answers):
         with self._lock:
             idle = self._begin()
         for sentinel in idle:
-            threading.Thread(target=self._ask_one, args=[sentinel], name="memstore-sentinel", daemon=True).start()
+            thread = threading.Thread(target=self._ask_one, args=[sentinel], name="memstore-sentinel", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system, or an interpreter that ends, starts no more threads
+                self._failures[sentinel] = error
+                with self._lock:
+                    self._busy.discard(sentinel)
 
     def _ask_one(self, sentinel: Any) -> None:
         is_good = False

@@ -147,7 +147,7 @@ def read_options(query: str, *, tls: bool, sentinel: bool = False) -> dict[str, 
     """
     known = {**_OPTIONS, **_TLS, **(_SENTINEL if sentinel else {})}
     options: dict[str, Any] = {}
-    for name, (text, *_) in parse_qs(query).items():
+    for name, (text, *_) in parse_qs(query, keep_blank_values=True).items():
         if (kind := known.get(name)) is None:
             raise ValueError(f"the Redis URL has an option {_why_not(name)}")
         if name in _TLS and not tls:
