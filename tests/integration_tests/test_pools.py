@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import linecache
 import sys
 import threading
 import time
@@ -39,7 +40,9 @@ def striking(at: int) -> tuple[Callable[..., Any], list[str]]:
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         if not frame.f_code.co_filename.endswith(("redis/pool.py", "redis/slots.py", "redis/checkout.py")):
             return None
-        if event == "line" and not struck and next(lines) == at:
+        # Python delivers no signal where it enters a `try`, or enters or leaves a `with`, though it traces these lines.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
+        if event == "line" and not line.startswith(("try:", "with ")) and not struck and next(lines) == at:
             struck.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
             raise Struck
         return trace

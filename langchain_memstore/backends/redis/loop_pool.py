@@ -36,6 +36,9 @@ else:
 
 
 LENT_LOOKS = 0.01  # seconds between two looks whether a pool that others use too has a connection
+# `asyncio.wait_for`, with which redis-py sends what logs in, may swallow a cancellation that comes just then, before
+# Python 3.12 (https://github.com/python/cpython/issues/86296).
+LEAST = 0.05  # seconds in which to connect one
 DROP_WITHIN = 0.1  # seconds: with TLS the other side is waited for, which may be dead
 
 __all__ = ["LoopPool", "prolong", "timeout"]
@@ -183,6 +186,8 @@ class LoopPool:
     async def _lent(self, until: float) -> Any:
         """Take a connection from a pool that others use too."""
         outages, connection = self._outages, None
+        if until - time.monotonic() < LEAST:
+            raise RedisTimeoutError("Timeout getting a connection of the client")
         try:
             async with timeout(max(0.0, until - time.monotonic())):
                 while connection is None:
